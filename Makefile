@@ -1,0 +1,33 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test setup serve lint bench clean
+
+demo: setup
+	@$(BIN)/receiver demo $(ARGS)
+
+test: setup lint
+	$(BIN)/pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+serve: setup
+	@$(BIN)/receiver serve $(ARGS)
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,bench]'
+	@touch $@
+
+bench: setup
+	$(BIN)/python bench/ingest.py
+	$(BIN)/python bench/append.py
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,98 @@
+"""The sources as intake uses them: by id, with verifier, provider and tenant at hand, and kept up to date.
+
+A source that was added, changed or disabled by another process takes effect within a second; one that is asked for
+and not known is looked for at once.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from receiver import providers
+from receiver.intake.signatures import Secret, Verifier, scheme_from_options, verifier
+from receiver.providers import Provider
+from receiver.records.opening import Records, Tenant
+from receiver.records.sources import Source, load_sources, sources_version
+
+_log = logging.getLogger(__name__)
+
+LOOK_AGAIN_AFTER = 0.1  # seconds between two looks for ids that nobody knows
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One enabled source, ready to take deliveries. `counts` are what a tally cannot count from rows."""
+
+    source: Source
+    tenant: Tenant
+    provider: Provider
+    verifier: Verifier
+    counts: Counter[str] = field(default_factory=Counter[str])
+
+
+class Endpoints:
+    """All of them, by source id. Used on the loop; the database is read in threads."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._by_id: dict[str, Endpoint] = {}
+        self._version = b""
+        self._loading = asyncio.Lock()
+        self._looked_at = 0.0
+
+    async def get(self, source_id: str) -> Endpoint | None:
+        """The endpoint of that id, or None if there is no such source or it is disabled."""
+        endpoint = self._by_id.get(source_id)
+        if endpoint is None:
+            now = asyncio.get_running_loop().time()
+            if now - self._looked_at >= LOOK_AGAIN_AFTER:
+                self._looked_at = now
+                await self.refresh()
+                endpoint = self._by_id.get(source_id)
+        return endpoint if endpoint is not None and endpoint.source.enabled else None
+
+    async def refresh(self) -> None:
+        """Take over what has changed."""
+        async with self._loading:
+            changed = await asyncio.to_thread(self._load)
+            if changed is not None:
+                self._by_id = self._endpoints(changed)
+
+    def all(self) -> Sequence[Endpoint]:
+        """Every endpoint, the disabled ones too: they are tallied."""
+        return list(self._by_id.values())
+
+    def _load(self) -> list[Source] | None:
+        version = sources_version(self._records)
+        if version == self._version:
+            return None
+        self._records.reload()
+        sources = load_sources(self._records)
+        self._version = version
+        return sources
+
+    def _endpoints(self, sources: Sequence[Source]) -> dict[str, Endpoint]:
+        endpoints: dict[str, Endpoint] = {}
+        for source in sources:
+            try:
+                endpoint = self._endpoint(source)
+            except ValueError as error:
+                # A provider this version does not know, say. The others must go on.
+                _log.error("source %s (%s) cannot take deliveries: %s", source.name, source.id, error)
+                continue
+            endpoints[source.id] = endpoint
+        return endpoints
+
+    def _endpoint(self, source: Source) -> Endpoint:
+        scheme = scheme_from_options(source.scheme, source.scheme_options)
+        secrets = [Secret(one.id, one.value, one.not_before, one.not_after) for one in source.secrets]
+        known = self._by_id.get(source.id)
+        return Endpoint(
+            source=source,
+            tenant=self._records.tenant(source.tenant),
+            provider=providers.get(source.provider),
+            verifier=verifier(scheme, secrets, source.replay_window),
+            counts=Counter() if known is None else known.counts,
+        )

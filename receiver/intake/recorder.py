@@ -1,0 +1,120 @@
+"""The recorder: whatever is waiting is written in one transaction, and only then answered.
+
+Deliveries gather while the transaction before them runs; there is no timer. One thread writes. In one transaction it
+locks the logs concerned, leaves out what is already known, judges the rest by the provider's rules, appends the
+leaves and inserts the rows. A crash at any line before the commit leaves nothing of the batch, and nobody was
+answered; a crash after it leaves a sender without an answer, whose next attempt is a `duplicate`.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from receiver.intake.batch import write_batch
+from receiver.intake.submission import Outcome, Submission
+from receiver.records.opening import Records
+from translog.errors import StoreError
+
+MAX_BATCH = 512
+UNRECORDABLE = "unrecordable"
+
+_TRANSIENT = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
+_log = logging.getLogger(__name__)
+
+_Waiting: TypeAlias = tuple[asyncio.Future[Outcome], Submission]
+
+
+class Unavailable(Exception):  # noqa: N818
+    """Nothing was kept, or nothing is known to be: the sender must try again."""
+
+
+class Recorder:
+    """Turns submissions into outcomes. `start` and `stop` are called on the loop it serves."""
+
+    def __init__(self, records: Records, queue: int) -> None:
+        self._records = records
+        self._queue = queue
+        self._waiting: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.refusal: str | None = None  # why nothing may be written any more
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Write what is waiting, then end."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        self._thread.shutdown()
+
+    async def record(self, submission: Submission) -> Outcome:
+        """Keep a delivery; returns once that is durable. Raises Unavailable, and then nobody may be told it was kept."""
+        if self.refusal is not None:
+            raise Unavailable(self.refusal)
+        if len(self._waiting) >= self._queue or self._stopping:
+            raise Unavailable("too many deliveries are waiting to be recorded")
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append((future, submission))
+        self._wake.set()
+        return await future
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting or not self._stopping:
+            await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(0)  # let whatever else is ready join the batch
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                submissions = [submission for _, submission in batch]
+                outcomes = await loop.run_in_executor(self._thread, self._write, submissions)
+                for (future, _), outcome in zip(batch, outcomes, strict=True):
+                    if future.done():  # the sender went away; what it sent is kept all the same
+                        continue
+                    if isinstance(outcome, Outcome):
+                        future.set_result(outcome)
+                    else:
+                        future.set_exception(outcome)
+
+    def _write(self, batch: Sequence[Submission]) -> list[Outcome | Unavailable]:
+        try:
+            return list(write_batch(self._records.database, batch))
+        except _TRANSIENT as error:
+            _log.warning("the database is out of reach: %s", _plain(error))
+            return [Unavailable("the database is out of reach")] * len(batch)
+        except StoreError as error:
+            self.refusal = str(error)
+            _log.critical("recording has stopped: %s", error)
+            return [Unavailable(self.refusal)] * len(batch)
+        except Exception as error:
+            # One delivery's data was more than the database takes. It must not cost its neighbours their place.
+            if len(batch) > 1:
+                _log.warning("a batch of %d is written one by one: %s", len(batch), _plain(error))
+                return [self._write([submission])[0] for submission in batch]
+            return [self._write_poisoned(batch[0], error)]
+
+    def _write_poisoned(self, submission: Submission, error: Exception) -> Outcome | Unavailable:
+        """Keep in quarantine, as bytes, what could not be written as an event."""
+        _log.error("a delivery to source %s cannot be recorded: %s", submission.source_id, _plain(error))
+        if submission.event is None:
+            return Unavailable("this delivery cannot be kept")
+        with contextlib.suppress(Exception):
+            return write_batch(self._records.database, [submission.quarantined(UNRECORDABLE)])[0]
+        return Unavailable("this delivery cannot be kept")
+
+
+def _plain(error: Exception) -> str:
+    """An error without the values of the statement it came from."""
+    return type(error).__name__ if not isinstance(error, DBAPIError) else f"{type(error).__name__}: {error.orig}"

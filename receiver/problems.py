@@ -1,0 +1,83 @@
+"""Error answers: RFC 9457 `application/problem+json`, with the codes of the field.
+
+    {"type","title","status","detail","code","details","retry_after_ms"}
+
+`code` is from the enumeration of the Truthlocks ErrorEnvelope, which providers' own clients already know.
+"""
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Code(StrEnum):
+    """What went wrong, for machines."""
+
+    AUTH_REQUIRED = "AUTH_REQUIRED"
+    AUTH_INVALID = "AUTH_INVALID"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    TENANT_IDENTITY_UNVERIFIED = "TENANT_IDENTITY_UNVERIFIED"
+    NOT_FOUND = "NOT_FOUND"
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    CONFLICT = "CONFLICT"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+_CODES = {
+    401: Code.AUTH_REQUIRED,
+    403: Code.PERMISSION_DENIED,
+    404: Code.NOT_FOUND,
+    409: Code.CONFLICT,
+    413: Code.PAYLOAD_TOO_LARGE,
+    429: Code.RATE_LIMIT_EXCEEDED,
+    503: Code.SERVICE_UNAVAILABLE,
+}
+
+
+@dataclass(eq=False)
+class Problem(Exception):  # noqa: N818
+    """An error answer: may be raised by a handler, or sent as it is. `retry_after` is in seconds."""
+
+    status: int
+    detail: str
+    code: Code | None = None
+    details: dict[str, str] = field(default_factory=dict[str, str])
+    retry_after: int | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The JSON."""
+        code = self.code or _CODES.get(self.status) or default_code(self.status)
+        return json.dumps(
+            {
+                "type": "about:blank",
+                "title": HTTPStatus(self.status).phrase,
+                "status": self.status,
+                "detail": self.detail,
+                "code": code,
+                "details": self.details,
+                "retry_after_ms": None if self.retry_after is None else self.retry_after * 1000,
+            }
+        ).encode()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that belong to it, `content-type` apart."""
+        headers = {"cache-control": "no-store"}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(self.retry_after)
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["www-authenticate"] = 'Bearer realm="rescind"'
+        return headers
+
+
+def default_code(status: int) -> Code:
+    """The code of a status that has none of its own."""
+    return Code.VALIDATION_ERROR if status < HTTPStatus.INTERNAL_SERVER_ERROR else Code.INTERNAL_ERROR

@@ -1,0 +1,169 @@
+"""Truthlocks: receipts, attestations and keys revoked.
+
+Documented (docs.truthlocks.com, "Revoke Receipt" and "Webhooks"): `POST /v1/receipts/{id}/revoke` revokes an active
+receipt for good, and then a flat `receipt.revoked` is delivered:
+
+    {"event_type": "receipt.revoked", "receipt_id": "<uuid>", "receipt_type": "payment_receipt",
+     "tenant_id": "<uuid>", "revoked_at": "<RFC 3339>"}
+
+Its siblings have the same shape, with the item's id in `attestation_id` or `key_id`. There is no id of the event or of
+the delivery, so the notice is told by type, item and time: the same receipt revoked again at another time is an event
+of its own, and breaks a rule.
+
+Not documented: over which bytes, and in which encoding, the HMAC-SHA256 in `X-Truthlocks-Signature` is made, so a
+source's configuration must say it; and any time but `revoked_at`, so a type of another kind has a time only if it
+brings that one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time, parse_time
+from receiver.providers import (
+    MAX_TYPE,
+    Ignored,
+    Notice,
+    Provider,
+    Reading,
+    Unfit,
+    WrongShape,
+    optional_text,
+    text,
+)
+from receiver.strictjson import Json, digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Type:
+    """What is known of a type of event: the item it concerns, and what it says of it."""
+
+    kind: Kind
+    effect: Effect | None
+    item: str
+    timed: bool
+    """`revoked_at` is part of its documented shape."""
+
+    @property
+    def id_member(self) -> str:
+        return f"{self.item}_id"
+
+
+# A compromised key is taken back like a revoked one: nothing signed with it can be relied on any more. That an
+# attestation was superseded or has expired is neither a revocation nor the denial of one, so context has no effect.
+_TYPES = {
+    "receipt.revoked": _Type(Kind.REVOCATION, Effect.REVOKED, "receipt", timed=True),
+    "attestation.revoked": _Type(Kind.REVOCATION, Effect.REVOKED, "attestation", timed=True),
+    "key.revoked": _Type(Kind.REVOCATION, Effect.REVOKED, "key", timed=True),
+    "key.compromised": _Type(Kind.REVOCATION, Effect.REVOKED, "key", timed=False),
+    "attestation.superseded": _Type(Kind.CONTEXT, None, "attestation", timed=False),
+    "attestation.expired": _Type(Kind.CONTEXT, None, "attestation", timed=False),
+}
+
+_IGNORED = frozenset({"receipt.created", "attestation.created", "key.created", "key.rotated", "webhook.test"})
+_IGNORED_UNDER = ("issuer.", "verification.", "team.", "billing.")
+
+# The documented body of the test event, which has no member that names its type.
+_TEST_DELIVERY: dict[str, Json] = {"status": "ok", "source": "test-delivery"}
+
+_HEX_AS_0 = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
+_UUID_SHAPE = b"00000000-0000-0000-0000-000000000000"
+
+
+def _read(document: dict[str, Json]) -> Reading:
+    try:
+        if document == _TEST_DELIVERY:
+            return Ignored("webhook.test")
+        name = text(document, "event_type", MAX_TYPE)
+        known = _TYPES.get(name)
+        if known is not None:
+            return _notice(document, name, known)
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+    if name in _IGNORED or name.startswith(_IGNORED_UNDER):
+        return Ignored(name)
+    return Unfit("unknown_type", f"event_type is {name!a}, which is not documented")
+
+
+def _notice(document: dict[str, Json], name: str, known: _Type) -> Notice:
+    item_id = text(document, known.id_member)
+    receipt_type = optional_text(document, "receipt_type")
+    occurred_at = _revoked_at(document, required=known.timed)
+    takes_back = known.effect is not None
+    event = Event(
+        kind=known.kind,
+        type=name,
+        item=Item(known.item, item_id),
+        effect=known.effect,
+        extent=Extent.FULL if takes_back else Extent.UNKNOWN,
+        account=optional_text(document, "tenant_id"),
+        operation=item_id if takes_back else None,  # an item is taken back once, so its id names the act
+        occurred_at=occurred_at,
+        occurred_from=None if occurred_at is None else "revoked_at",
+        amount=None,
+        quantity=None,
+        reason=None,
+        details={} if receipt_type is None else {"receipt_type": receipt_type},
+    )
+    # The type and the time hold no space, so no two notices share a key; the moment, not its spelling, is in it.
+    moment = "-" if occurred_at is None else format_time(occurred_at)
+    return Notice(event, f"{name} {moment} {item_id}", digest(document), Via.WEBHOOK)
+
+
+def _revoked_at(document: dict[str, Json], *, required: bool) -> datetime | None:
+    written = text(document, "revoked_at") if required else optional_text(document, "revoked_at")
+    if written is None:
+        return None
+    try:
+        return parse_time(written)
+    except ValueError as error:
+        raise WrongShape(f"revoked_at: {error}") from None
+
+
+def _check(event: Event, received_at: datetime, replay_window: int, history: Sequence[Past]) -> tuple[Breach, ...]:
+    breaches: list[Breach] = []
+    at = event.occurred_at
+    if at is not None and at - received_at > timedelta(seconds=replay_window):
+        breaches.append(
+            Breach(
+                "occurred_in_future",
+                f"revoked_at is {format_time(at)}, more than {replay_window} s after it was received",
+            )
+        )
+    # Receipt ids alone are documented to be UUIDs.
+    if event.item.type == "receipt" and event.item.id.encode().translate(_HEX_AS_0) != _UUID_SHAPE:
+        breaches.append(Breach("id_not_uuid", "receipt_id is not a UUID"))
+    again = next((past for past in history if _is_another_revocation(past, event)), None)
+    if again is not None:
+        breaches.append(
+            Breach(
+                "revoked_again",
+                f"{event.item.type} revoked already, by entry {again.log_index} of the log; a revocation is final",
+            )
+        )
+    return tuple(breaches)
+
+
+def _is_another_revocation(past: Past, event: Event) -> bool:
+    """Whether both say that the same item was revoked, but at different times.
+
+    Of the same type only: that a key was revoked after it was compromised is no contradiction. And where one has no
+    time, there is nothing that differs.
+    """
+    return (
+        event.kind is Kind.REVOCATION
+        and past.type == event.type
+        and past.occurred_at is not None
+        and event.occurred_at is not None
+        and past.occurred_at != event.occurred_at
+    )
+
+
+PROVIDER = Provider(
+    name="truthlocks",
+    title="Truthlocks",
+    account_name="tenant_id",
+    documented_scheme=None,
+    read=_read,
+    check=_check,
+)

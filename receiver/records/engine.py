@@ -1,0 +1,130 @@
+"""The database: SQLite as the embedded default, PostgreSQL for many receivers on one log.
+
+Both are held to the same promise: when a write transaction's block is left, what it wrote survives the power cut.
+"""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+BUSY_TIMEOUT_MS = 10_000
+LOCK_TIMEOUT_MS = 10_000
+IDLE_IN_TRANSACTION_MS = 30_000
+# The WAL is written back ten times a second by `checkpoint_wal`; this many pages are the brake should that fail.
+WAL_AUTOCHECKPOINT_PAGES = 16_000
+
+
+class UnsafeDatabaseError(Exception):
+    """A database whose settings would let it acknowledge what it may lose."""
+
+
+class Database:
+    """An engine and its transactions; satisfies `translog.store.Transactions`."""
+
+    def __init__(self, url: str) -> None:
+        """Opens nothing yet. Raises ValueError for a URL that is neither SQLite nor PostgreSQL."""
+        self.url = _with_driver(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        self._writer = self.engine.execution_options(write=True)
+        # SQLite has one writer at a time. Waiting for it here is fair and wakes at once; waiting in SQLite's busy
+        # handler sleeps, and sleeps longer each time.
+        self._one_writer = threading.Lock() if self.is_sqlite else None
+
+    @property
+    def dialect(self) -> sa.Dialect:
+        return self.engine.dialect
+
+    @contextmanager
+    def read(self) -> Generator[sa.Connection]:
+        """A transaction that only reads."""
+        with self.engine.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def write(self) -> Generator[sa.Connection]:
+        """A transaction that may write: durable once the block is left, nothing of it if it is left by an error."""
+        if self._one_writer is None:
+            with self._writer.begin() as tx:
+                yield tx
+        else:
+            with self._one_writer, self._writer.begin() as tx:
+                yield tx
+
+    def must_be_durable(self) -> None:
+        """Refuse a PostgreSQL that does not wait for its disk. Raises UnsafeDatabaseError."""
+        if self.is_sqlite:
+            return
+        with self.read() as tx:
+            for setting in ("fsync", "full_page_writes"):
+                if tx.exec_driver_sql(f"SHOW {setting}").scalar_one() != "on":
+                    raise UnsafeDatabaseError(
+                        f"PostgreSQL runs with {setting}=off: it would acknowledge what a power cut undoes. Turn it on"
+                    )
+
+    def checkpoint_wal(self) -> None:
+        """Write SQLite's WAL back into the database without waiting for anybody; nothing on PostgreSQL."""
+        if self.is_sqlite:
+            with self.engine.connect() as connection:
+                raw = cast("Any", connection.connection.dbapi_connection)
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _with_driver(url: str) -> sa.URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ValueError(f"the database URL cannot be read: {error}") from error
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}:
+        return parsed
+    raise ValueError(f"the database must be sqlite:///FILE or postgresql://…, not {parsed.render_as_string()}")
+
+
+def _sqlite_engine(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(url, hide_parameters=True, connect_args={"check_same_thread": False})
+
+    def on_connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")  # first: the next ones may already have to wait
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA secure_delete=ON")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}")
+        cursor.execute("PRAGMA cache_size=-65536")
+        cursor.close()
+
+    def on_begin(connection: sa.Connection) -> None:
+        write = connection.get_execution_options().get("write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
+    return engine
+
+
+def _postgresql_engine(url: sa.URL) -> sa.Engine:
+    settings = {
+        "synchronous_commit": "on",
+        "lock_timeout": LOCK_TIMEOUT_MS,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS,
+    }
+    return sa.create_engine(
+        url,
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        connect_args={"options": " ".join(f"-c {name}={value}" for name, value in settings.items())},
+    )

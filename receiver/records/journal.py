@@ -1,0 +1,50 @@
+"""Changes of settings, each in one transaction with the log entry that tells of it.
+
+with change(database, tenant.log) as changing:
+    changing.tx.execute(…)
+    changing.tell(Kind.SOURCE, {"action": "disabled", "by": "command", "id": source_id})
+"""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from receiver.events import Kind, format_time, new_id
+from translog.canonical import Value
+from translog.evidence import Leaf
+from translog.log import Log
+from translog.store import Head, Transactions
+
+
+@dataclass(slots=True)
+class Changing:
+    """A change under way: its transaction, the log's locked head, its time, and the leaves to append at its end."""
+
+    tx: sa.Connection
+    head: Head
+    now: str
+    leaves: list[Leaf] = field(default_factory=list[Leaf])
+
+    def tell(self, kind: Kind, facts: Mapping[str, Value]) -> None:
+        """Add a leaf without commitments to what this change logs. `facts` are public for ever: nothing personal."""
+        self.leaves.append(Leaf(kind, new_id(), self.now, dict(facts), None, None))
+
+
+def logging_time(head: Head) -> str:
+    """The time to log an entry at: now, or the last entry's if the clock stands behind it, so that it never falls."""
+    return max(format_time(datetime.now(UTC)), head.logged_at)
+
+
+@contextmanager
+def change(transactions: Transactions, log: Log) -> Generator[Changing]:
+    """One write transaction under the log's lock; what was told is appended when the block is left normally."""
+    with transactions.write() as tx:
+        head = log.lock(tx)
+        changing = Changing(tx, head, logging_time(head))
+        yield changing
+        if changing.leaves:
+            head = log.append(tx, [leaf.encode() for leaf in changing.leaves], changing.now).head
+    log.confirm(head)

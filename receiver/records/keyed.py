@@ -1,0 +1,41 @@
+"""Keyed hashes: what lets rows be found and compared by things that may not be kept.
+
+Each is the first 16 bytes of an HMAC-SHA256 under the tenant's own key. They outlive an erasure: a replay of an
+erased delivery is still known, and an erased item can still be said to be erased, while nobody without the key learns
+which item it was. Parts are joined with NUL, which no part holds.
+"""
+
+import hmac
+
+from receiver.events import Item, Via
+
+SIZE = 16
+
+
+def item_key(hash_key: bytes, provider: str, item: Item) -> bytes:
+    """What all events about one item share, whichever source and way they came by."""
+    return _keyed(hash_key, f"item\0{provider}\0{item.type}\0{item.id}".encode())
+
+
+def dedupe_key(hash_key: bytes, source_id: str, via: Via, delivery_key: str) -> bytes:
+    """What two deliveries of the same notice to one source share."""
+    return _keyed(hash_key, f"delivery\0{source_id}\0{via}\0{delivery_key}".encode())
+
+
+def content_key(hash_key: bytes, digest: bytes) -> bytes:
+    """What two deliveries of the same content share, from the 32-byte digest of the content."""
+    return _keyed(hash_key, b"content\0" + digest)
+
+
+def mismatch_key(hash_key: bytes, dedupe: bytes, content: bytes) -> bytes:
+    """What two deliveries share that differ from the first of their notice in the same way."""
+    return _keyed(hash_key, b"mismatch\0" + dedupe + content)
+
+
+def quarantine_key(hash_key: bytes, source_id: str, body: bytes) -> bytes:
+    """What two deliveries of the same bytes, that could not be understood, share."""
+    return _keyed(hash_key, f"quarantine\0{source_id}\0".encode() + body)
+
+
+def _keyed(hash_key: bytes, data: bytes) -> bytes:
+    return hmac.digest(hash_key, data, "sha256")[:SIZE]

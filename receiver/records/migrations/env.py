@@ -1,0 +1,8 @@
+"""Run by Alembic for each command: the connection, already in its transaction, comes from `upgrade`."""
+
+from alembic import context
+
+from receiver.records.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True)
+context.run_migrations()

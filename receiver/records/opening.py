@@ -1,0 +1,243 @@
+"""Opening the records: database, data key, guard and every tenant's log, checked before anything is written.
+
+    records = Records.open(settings)           # makes the data folder, the schema and the tenant `default` at first use
+    tenant = records.tenant("default")
+    with records.database.write() as tx: …
+
+A database that was put back from a copy, or regrown, is refused here (`Log.check`).
+"""
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from receiver.events import Kind, format_time
+from receiver.records import tables
+from receiver.records.engine import Database
+from receiver.records.journal import change
+from receiver.records.migrations import upgrade
+from receiver.records.vault import KEY_SIZE, Vault, VaultError, data_key_in, parse_data_key
+from receiver.settings import Settings
+from translog.errors import StoreError
+from translog.guard import Guard
+from translog.log import Log
+from translog.merkle import EMPTY_ROOT
+from translog.note import SigningKey
+from translog.store import SqlStore, create_log
+
+DEFAULT_TENANT = "default"
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_BASE = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*")
+
+
+class RecordsError(Exception):
+    """The records cannot be opened or used as asked; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One tenant: its log, and the key of its keyed hashes (32 bytes)."""
+
+    id: int
+    name: str
+    log_id: int
+    log: Log
+    hash_key: bytes
+
+
+class Records:
+    """What is open: the database, the vault, the guard and the tenants."""
+
+    def __init__(self, settings: Settings, database: Database, vault: Vault, guard: Guard) -> None:
+        self.settings = settings
+        self.database = database
+        self.vault = vault
+        self.guard = guard
+        self._tenants: dict[str, Tenant] = {}
+
+    @classmethod
+    def open(cls, settings: Settings, *, check: bool = True) -> "Records":
+        """Open them, making what is not there yet. With `check`, each log is held to its guard.
+
+        Raises RecordsError, VaultError, translog's StoreError, or SQLAlchemy's errors for a database out of reach.
+        """
+        records = cls._begin(settings)
+        try:
+            records._prepare(check=check)  # noqa: SLF001 (its own)
+        except BaseException:
+            records.close()
+            raise
+        return records
+
+    def _prepare(self, *, check: bool) -> None:
+        self.database.must_be_durable()
+        upgrade(self.database)
+        self._settle_origin()
+        self.reload()
+        if check:
+            for tenant in self.tenants:
+                self.must_be_guarded(tenant)
+                tenant.log.check()
+        self.ensure_tenant(DEFAULT_TENANT)
+
+    @classmethod
+    def _begin(cls, settings: Settings) -> "Records":
+        if settings.origin is not None and not _BASE.fullmatch(settings.origin):
+            raise RecordsError(
+                f"the origin {settings.origin!r} must be host/path, without a scheme or a trailing slash"
+            )
+        try:
+            settings.data.mkdir(parents=True, exist_ok=True)
+            database = Database(settings.url)
+        except (OSError, ValueError) as error:
+            raise RecordsError(f"the data folder {settings.data} cannot be used: {error}") from error
+        if settings.data_key is not None:
+            key = parse_data_key(settings.data_key.get_secret_value())
+        else:
+            # Never make a second key for a database that holds values under a first one.
+            database_file = settings.data / "rescind.db"
+            key = data_key_in(settings.data, make=settings.database_url is not None or not database_file.exists())
+        return cls(settings, database, Vault(key), Guard(settings.guard))
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.dispose()
+
+    # ---- tenants ------------------------------------------------------------------------------------------------
+
+    @property
+    def tenants(self) -> tuple[Tenant, ...]:
+        """Every tenant known to this process, by id."""
+        return tuple(sorted(self._tenants.values(), key=lambda tenant: tenant.id))
+
+    def tenant(self, name: str) -> Tenant:
+        """That tenant. Raises RecordsError if there is none of that name."""
+        if name not in self._tenants:
+            self.reload()
+        if name not in self._tenants:
+            known = ", ".join(sorted(self._tenants)) or "none"
+            raise RecordsError(f"there is no tenant {name!r}; known: {known}")
+        return self._tenants[name]
+
+    def reload(self) -> None:
+        """Learn of tenants, and of successor logs, that other processes made."""
+        query = sa.select(
+            tables.tenants.c.id,
+            tables.tenants.c.name,
+            tables.tenants.c.log_id,
+            tables.tenants.c.hash_key,
+            tables.log_keys.c.private_key,
+        ).join_from(tables.tenants, tables.log_keys, tables.log_keys.c.log_id == tables.tenants.c.log_id)
+        with self.database.read() as tx:
+            rows = tx.execute(query).all()
+        for row in rows:
+            known = self._tenants.get(row.name)
+            if known is None or known.log_id != row.log_id:
+                self._tenants[row.name] = Tenant(
+                    id=row.id,
+                    name=row.name,
+                    log_id=row.log_id,
+                    log=self._log(row.log_id, row.private_key),
+                    hash_key=self.vault.open(f"tenant/{row.name}", row.hash_key),
+                )
+
+    def ensure_tenant(self, name: str, by: str = "command") -> Tenant:
+        """That tenant, made with its own log if it is new; size 0 is published at once."""
+        self.reload()
+        if name in self._tenants:
+            return self._tenants[name]
+        if not _NAME.fullmatch(name):
+            raise RecordsError(f"the tenant name {name!r} must be lower-case letters, digits and hyphens, at most 63")
+        try:
+            with self.database.write() as tx:
+                key = SigningKey.generate(f"{self.base_origin(tx)}/log/{name}")
+                log_id = create_log(tx, key.name, EMPTY_ROOT)
+                tenant_id = tx.execute(
+                    sa.insert(tables.tenants)
+                    .values(
+                        name=name,
+                        log_id=log_id,
+                        hash_key=self.vault.seal(f"tenant/{name}", secrets.token_bytes(KEY_SIZE)),
+                        created_at=format_time(datetime.now(UTC)),
+                    )
+                    .returning(tables.tenants.c.id)
+                ).scalar_one()
+                self.keep_log_key(tx, tenant_id, log_id, key)
+        except IntegrityError:
+            return self.tenant(name)  # another process made it at the same moment
+        tenant = self.tenant(name)
+        tenant.log.publish()
+        with change(self.database, tenant.log) as changing:
+            changing.tell(Kind.TENANT, {"action": "created", "by": by, "id": name})
+        return tenant
+
+    def keep_log_key(self, tx: sa.Connection, tenant_id: int, log_id: int, key: SigningKey) -> None:
+        """Keep a log's private key, sealed, and its vkey."""
+        tx.execute(
+            sa.insert(tables.log_keys).values(
+                log_id=log_id,
+                tenant_id=tenant_id,
+                vkey=str(key.verifying_key()),
+                private_key=self.vault.seal(f"log/{log_id}", str(key).encode()),
+            )
+        )
+
+    def log(self, log_id: int) -> Log:
+        """Any log, a tenant's earlier one included. Raises StoreError if it is not there."""
+        for tenant in self._tenants.values():
+            if tenant.log_id == log_id:
+                return tenant.log
+        with self.database.read() as tx:
+            sealed = tx.execute(
+                sa.select(tables.log_keys.c.private_key).where(tables.log_keys.c.log_id == log_id)
+            ).scalar_one_or_none()
+        if sealed is None:
+            raise StoreError(f"log {log_id} is not in the database")
+        log = self._log(log_id, sealed)
+        log.refresh()
+        return log
+
+    def _log(self, log_id: int, sealed: bytes) -> Log:
+        key = SigningKey.parse(self.vault.open(f"log/{log_id}", sealed).decode())
+        store = SqlStore(self.database, self.database.dialect, log_id)
+        return Log(key.name, key, store, self.guard)
+
+    # ---- the first opening --------------------------------------------------------------------------------------
+
+    def base_origin(self, tx: sa.Connection) -> str:
+        """The base of every log's origin, as it was settled at first use."""
+        return str(
+            tx.execute(sa.select(tables.settings.c.value).where(tables.settings.c.name == "origin")).scalar_one()
+        )
+
+    def _settle_origin(self) -> None:
+        with self.database.write() as tx:
+            known = tx.execute(
+                sa.select(tables.settings.c.value).where(tables.settings.c.name == "origin")
+            ).scalar_one_or_none()
+            wanted = self.settings.origin
+            if known is None:
+                base = wanted or f"rescind.invalid/{secrets.token_hex(8)}"
+                tx.execute(sa.insert(tables.settings).values(name="origin", value=base))
+            elif wanted is not None and wanted != known:
+                raise RecordsError(
+                    f"the origin of these logs is {known} and never changes; {wanted} was asked for. Leave it out"
+                )
+
+    def must_be_guarded(self, tenant: Tenant) -> bool:
+        """Whether the guard knows this tenant's log. Raises RecordsError if it must and does not."""
+        if self.guard.read(tenant.log.verifying_key) is not None or tenant.log.head().size == 0:
+            return True
+        if self.settings.require_guard:
+            raise RecordsError(
+                f"the log of tenant {tenant.name} is not empty and the guard {self.guard.folder} knows nothing of it. "
+                "Put the guard folder back, or unset RESCIND_REQUIRE_GUARD to go on without it"
+            )
+        return False
+
+
+__all__ = ["DEFAULT_TENANT", "Records", "RecordsError", "Tenant", "VaultError"]

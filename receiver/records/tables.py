@@ -1,0 +1,158 @@
+"""The receiver's tables, beside the log's own (`translog.store`), in one metadata.
+
+The hot table is `deliveries`: one row for every delivery that is kept, whatever became of it, written in the
+transaction that appends its leaf. It carries two indexes with random keys (`dedupe_key`, `item_key`); all others
+grow at their right edge. Both keys are HMACs under the tenant's own key, so they may outlive an erasure: a replay
+brings nothing back, and an erased item can still be said to be erased.
+"""
+
+import sqlalchemy as sa
+
+from translog.store import metadata
+
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False, unique=True),
+    sa.Column("hash_key", sa.LargeBinary, nullable=False),  # sealed; keys dedupe_key, item_key, digest
+    sa.Column("created_at", sa.Text, nullable=False),
+)
+
+# One row a log: a tenant whose log was begun again after a loss has several, of which `tenants.log_id` is the live one.
+log_keys = sa.Table(
+    "log_keys",
+    metadata,
+    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), primary_key=True),
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id"), nullable=False),
+    sa.Column("vkey", sa.Text, nullable=False),
+    sa.Column("private_key", sa.LargeBinary, nullable=False),  # sealed
+)
+
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+sources = sa.Table(
+    "sources",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("scheme", sa.Text, nullable=False),
+    sa.Column("scheme_options", sa.Text, nullable=False),  # JSON
+    sa.Column("account", sa.Text),
+    sa.Column("replay_window", sa.Integer, nullable=False),  # seconds
+    sa.Column("environment", sa.Text, nullable=False),  # live or test
+    sa.Column("rate_limit", sa.Integer),  # deliveries a minute; none unless set
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.Text, nullable=False),
+    sa.UniqueConstraint("tenant_id", "name"),
+)
+
+secrets = sa.Table(
+    "secrets",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), nullable=False, index=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),  # sealed
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False, unique=True),  # a secret belongs to one source only
+    sa.Column("not_before", sa.Text),
+    sa.Column("not_after", sa.Text),
+    sa.Column("created_at", sa.Text, nullable=False),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),  # separated by commas
+    sa.Column("hash", sa.LargeBinary, nullable=False, unique=True),  # SHA-256 of the key's text
+    sa.Column("created_at", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Text),
+    sa.Column("revoked_at", sa.Text),
+    sa.Column("last_used_at", sa.Text),
+    sa.UniqueConstraint("tenant_id", "name"),
+)
+
+_HAS_FIRST = sa.text("first_id IS NOT NULL")
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # uuid7, also the leaf's id
+    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
+    sa.Column("log_index", sa.BigInteger, nullable=False),
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),  # revocation, context, mismatch or quarantine
+    sa.Column("via", sa.Text, nullable=False),
+    sa.Column("scheme", sa.Text, nullable=False),
+    sa.Column("event", sa.Text),  # the provider's event type
+    sa.Column("effect", sa.Text),
+    sa.Column("reason", sa.Text),  # why it is in quarantine
+    sa.Column("first_id", sa.Text),  # of a mismatch: the event whose key it has
+    sa.Column("breaches", sa.Text),  # JSON, [[code, message], …]
+    sa.Column("test", sa.Boolean, nullable=False),
+    sa.Column("received_at", sa.Text, nullable=False),
+    sa.Column("logged_at", sa.Text, nullable=False),
+    sa.Column("occurred_at", sa.Text),
+    sa.Column("dedupe_key", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("item_key", sa.LargeBinary),
+    # What an erasure takes away, all of it nullable:
+    sa.Column("event_data", sa.LargeBinary),  # canonical JSON
+    sa.Column("event_salt", sa.LargeBinary),
+    sa.Column("headers", sa.Text),  # JSON, the signature's headers
+    sa.Column("body", sa.LargeBinary),  # as received
+    sa.Column("delivery_salt", sa.LargeBinary),
+    sa.UniqueConstraint("log_id", "log_index"),
+    sa.UniqueConstraint("dedupe_key"),
+    sa.Index("deliveries_by_item", "item_key"),
+    sa.Index("deliveries_by_source", "source_id", "log_index"),
+    sa.Index("deliveries_by_received", "log_id", "received_at"),
+    # Few rows have a first_id; only they are in this one.
+    sa.Index("deliveries_by_first", "first_id", sqlite_where=_HAS_FIRST, postgresql_where=_HAS_FIRST),
+)
+
+# One row a running service: a start that finds one without its end says that the tallies before it are incomplete.
+processes = sa.Table(
+    "processes",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("started_at", sa.Text, nullable=False),
+    sa.Column("seen_at", sa.Text, nullable=False),
+    sa.Column("stopped_at", sa.Text),
+)
+
+# How far each source's kept deliveries have been counted, and since when.
+tallied = sa.Table(
+    "tallied",
+    metadata,
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), primary_key=True),
+    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
+    sa.Column("next_index", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.Text, nullable=False),
+)
+
+__all__ = [
+    "api_keys",
+    "deliveries",
+    "log_keys",
+    "metadata",
+    "processes",
+    "secrets",
+    "settings",
+    "sources",
+    "tallied",
+    "tenants",
+]

@@ -1,0 +1,67 @@
+"""The settings: environment variables `RESCIND_*`, over a TOML file, over the defaults.
+
+The TOML file is `rescind.toml` in the data folder, or the one that `RESCIND_CONFIG` names; its members are the
+fields below.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+DEFAULT_DATA = Path("rescind-data")
+CONFIG_FILE = "rescind.toml"
+
+
+def default_guard() -> Path:
+    """The user's state folder (XDG Base Directory), outside any data folder."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "rescind" / "guard"
+
+
+class Settings(BaseSettings):
+    """All that an operator may set. Sizes are bytes, times seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="RESCIND_", extra="forbid")
+
+    data: Path = DEFAULT_DATA
+    database_url: str | None = None  # SQLite in the data folder unless set
+    data_key: SecretStr | None = None  # base64 of 32 bytes; the data folder's data.key unless set
+    guard: Path = Field(default_factory=default_guard)
+    require_guard: bool = False  # refuse a database that is not empty and has no guard
+    origin: str | None = None  # base of the log origins, at first use only: host/path
+
+    publish_interval: float = Field(default=1.0, gt=0, le=60)
+    max_body: int = Field(default=256 * 1024, ge=1024, le=16 * 1024 * 1024)
+    body_timeout: float = Field(default=10.0, gt=0)
+    queue: int = Field(default=4096, ge=1)  # deliveries waiting to be recorded, before 503
+    refusals_per_minute: int = Field(default=600, ge=1)  # 401s and 404s for one address, before 429
+    trusted_proxies: str = ""  # addresses or networks, separated by commas, whose X-Forwarded-For is believed
+    public_log: bool = True  # False: checkpoint and tiles need a key with scope `audit`
+    public_metrics: bool = True  # False: /metrics, /health/ready details and /schema need a key with scope `operate`
+
+    @property
+    def url(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data / 'rescind.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then the file."""
+        data = init_settings().get("data") or env_settings().get("data") or DEFAULT_DATA
+        file = Path(os.environ.get("RESCIND_CONFIG") or Path(data) / CONFIG_FILE)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+
+def load(**given: Any) -> Settings:
+    """The settings, with what a command was given over everything else. Raises pydantic's ValidationError."""
+    return Settings(**{name: value for name, value in given.items() if value is not None})

@@ -1,0 +1,402 @@
+"""The writer: a log that is appended to inside the caller's transaction, and signed in transactions of its own.
+
+    with transactions.write() as tx:
+        head = log.lock(tx)                          # leaves that carry a time are built now, under the lock
+        appended = log.append(tx, [b"an entry"], logged_at="2026-11-20T09:00:00.000000Z")
+    log.confirm(appended.head)                       # only after the commit
+    log.publish()                                    # at most once a second, by whoever comes first
+
+Any number of processes may share a log: the lock on its head row is the only coordination, and it ends with the
+transaction. Between two batches each process remembers the tree's right edge; it is used only if the locked head is
+exactly the one it belongs to, and is read again from the tiles otherwise, so a rolled-back batch, a lost
+acknowledgement of a commit, or another writer can never leave a wrong edge in use.
+
+Readers only ever see what a signed checkpoint covers.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from translog import lookup, merkle, note
+from translog.checkpoint import Checkpoint
+from translog.errors import LogDamaged, LogRegressed, NotPublished
+from translog.guard import Guard
+from translog.merkle import HASH_SIZE, Frontier, HashReader
+from translog.note import SigningKey, VerifyingKey
+from translog.policy import Policy
+from translog.store import Head, Published, Store, TilePlace
+from translog.tiles import TILE_HEIGHT, TILE_WIDTH, Bundle, Tile, encode_bundle, hash_reader, width_at
+
+CACHED_TILES = 4096  # full ones, 8 KiB each
+
+
+class Appended(NamedTuple):
+    """What one append came to: the index of its first entry, the leaf hashes in order, and the head to confirm."""
+
+    start: int
+    leaf_hashes: list[bytes]
+    head: Head
+
+
+class _Edge(NamedTuple):
+    """The right edge of the tree at one head: its frontier, and each level's partial tile (empty where it is full)."""
+
+    head: Head
+    frontier: Frontier
+    tails: list[bytes]
+
+
+class Log:
+    """One log: its origin, the key it signs with, its store, and the guard that it is held to (None: none is)."""
+
+    def __init__(self, origin: str, key: SigningKey, store: Store, guard: Guard | None) -> None:
+        self.origin = origin
+        self.store = store
+        self.guard = guard
+        self._key = key
+        self.verifying_key: VerifyingKey = key.verifying_key()
+        self._policy = Policy.of(self.verifying_key)
+        self._edge: _Edge | None = None
+        self._seen = Head(0, merkle.EMPTY_ROOT, "")
+        self._seen_lock = threading.Lock()
+        self._published: Published | None = None
+        self._full_tiles: OrderedDict[TilePlace, bytes] = OrderedDict()
+        self._full_tiles_lock = threading.Lock()
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    def lock(self, tx: sa.Connection) -> Head:
+        """Lock the head until the transaction ends, and give it. The transaction must begin with this.
+
+        Raises LogRegressed if the head is behind what this process has seen committed, or of that size with another
+        root: then nothing may be written, since the database is not the one it was.
+        """
+        head = self.store.lock_head(tx)
+        self._must_not_regress(head)
+        if self._edge is None or self._edge.head != head:
+            self._edge = self._read_edge(tx, head)
+        return head
+
+    def append(self, tx: sa.Connection, entries: Sequence[bytes], logged_at: str) -> Appended:
+        """Append entries (bytes, at most 65,535 each) under the lock; `logged_at` becomes the head's time.
+
+        Nothing is durable, and nothing may be acknowledged, before the caller's commit.
+        """
+        edge, self._edge = self._edge, None  # whatever fails from here on, this edge is not used again
+        if edge is None:
+            raise LogRegressed(f"append to {self.origin} without its lock")
+        leaf_hashes = [merkle.leaf_hash(entry) for entry in entries]
+        frontier = edge.frontier
+        frontier.extend(leaf_hashes)
+        tiles, tails = _grow(edge.head.size, edge.tails, leaf_hashes)
+        head = Head(frontier.size, frontier.root(), logged_at)
+        self.store.append(tx, edge.head, head, entries, tiles)
+        self._edge = _Edge(head, frontier, tails)
+        return Appended(edge.head.size, leaf_hashes, head)
+
+    def confirm(self, head: Head) -> None:
+        """Remember that this head was committed, so that a database put back behind it is noticed."""
+        with self._seen_lock:
+            if head.size > self._seen.size:
+                self._seen = head
+
+    def _must_not_regress(self, head: Head) -> None:
+        with self._seen_lock:
+            seen = self._seen
+            if head.size > seen.size:
+                self._seen = head
+        if head.size < seen.size or (head.size == seen.size and head.root != seen.root):
+            raise LogRegressed(
+                f"the head of {self.origin} is at size {head.size} with root {head.root.hex()}, but this process has "
+                f"seen size {seen.size} with root {seen.root.hex()}: the database was replaced while it was in use. "
+                "Nothing is written to it any more; restart, and follow what the guard says then"
+            )
+
+    def _read_edge(self, tx: sa.Connection, head: Head) -> _Edge:
+        frontier = Frontier.at(head.size, self._hashes(tx, head.size))
+        if frontier.root() != head.root:
+            raise LogDamaged(
+                f"the tiles of {self.origin} give root {frontier.root().hex()} at size {head.size}, its head says "
+                f"{head.root.hex()}; `receiver fsck` lists what is wrong"
+            )
+        places: list[TilePlace] = []
+        level = 0
+        while head.size >> (TILE_HEIGHT * level):
+            places.append(TilePlace(level, head.size >> (TILE_HEIGHT * (level + 1))))
+            level += 1
+        rows = self.store.tiles(tx, places)
+        tails = [rows.get(place, b"")[: width_at(place.level, place.index, head.size) * HASH_SIZE] for place in places]
+        return _Edge(head, frontier, tails)
+
+    # ---- publishing ---------------------------------------------------------------------------------------------
+
+    def publish(self) -> Checkpoint | None:
+        """Sign the committed head, if it has moved; the checkpoint signed, or None if there was nothing new.
+
+        Proves first that the head is a true continuation of the last checkpoint, hashing the new entries again from
+        their rows, and that the guard's checkpoint is one of this log's own. The guard is written before the
+        database: a crash in between leaves a guard that the database still reaches, since its entries are committed.
+        Raises LogRegressed or LogDamaged where that does not hold; then nothing was signed.
+        """
+        with self.store.transactions.read() as tx:
+            last = self.store.published(tx)
+            head = self.store.head(tx)
+            self._check_guard(tx, head)
+            if last is not None and head.size == last.size:
+                self._must_be(last.root, head.root, head.size, "its head", "the published checkpoint")
+                self._serve(last)
+                return None
+            self._check_continuation(tx, last, head)
+        checkpoint = Checkpoint(self.origin, head.size, head.root)
+        signed = Published(head.size, head.root, note.sign(checkpoint.text, self._key))
+        with self.store.transactions.write() as tx:
+            if self.store.lock_published(tx) != last:
+                return None  # another receiver was faster; its checkpoint is picked up by the next call
+            if self.guard is not None:
+                self.guard.advance(self.verifying_key, signed.note)
+            self.store.publish(tx, signed)
+        self._serve(signed)
+        return checkpoint
+
+    def check(self) -> None:
+        """Refuse a database that was put back or regrown, as at every start. Raises LogRegressed or LogDamaged."""
+        with self.store.transactions.read() as tx:
+            last = self.store.published(tx)
+            head = self.store.head(tx)
+            self._check_guard(tx, head)
+            self._check_continuation(tx, last, head)
+        if last is not None:
+            self._serve(last)
+
+    def index_leaves(self) -> bool:
+        """Sort one more run of published leaves by their hashes (`translog.lookup`); False if none is full yet."""
+        with self.store.transactions.read() as tx:
+            run = self.store.leaf_runs(tx)
+            if (run + 1) * lookup.RUN > self.published_size:
+                return False
+            first = run * lookup.RUN // TILE_WIDTH
+            places = [TilePlace(0, first + offset) for offset in range(lookup.RUN // TILE_WIDTH)]
+            rows = self.store.tiles(tx, places)
+        buckets = lookup.sort_into_buckets(b"".join(rows[place] for place in places))
+        with self.store.transactions.write() as tx:
+            self.store.lock_published(tx)
+            if self.store.leaf_runs(tx) == run:
+                self.store.add_leaf_run(tx, run, buckets)
+        return True
+
+    def _check_guard(self, tx: sa.Connection, head: Head) -> None:
+        guarded = None if self.guard is None else self.guard.read(self.verifying_key)
+        if guarded is None:
+            return
+        advice = (
+            "The database was put back from a copy, or is another one. Put the newest copy in place; if there is "
+            "none, `receiver recover` begins a successor log that says what is missing"
+        )
+        if head.size < guarded.size:
+            raise LogRegressed(
+                f"{self.origin} holds {head.size} entries, but its guard has a checkpoint of {guarded.size}. {advice}"
+            )
+        root = merkle.tree_root(guarded.size, self._hashes(tx, guarded.size))
+        if root != guarded.root:
+            raise LogRegressed(
+                f"{self.origin} gives root {root.hex()} at size {guarded.size}, but its guard has a checkpoint with "
+                f"{guarded.root.hex()}: other entries stand where signed ones stood. {advice}"
+            )
+
+    def _check_continuation(self, tx: sa.Connection, last: Published | None, head: Head) -> None:
+        size, root = (0, merkle.EMPTY_ROOT) if last is None else (last.size, last.root)
+        if head.size < size:
+            raise LogRegressed(f"{self.origin} holds {head.size} entries but has published {size}")
+        frontier = Frontier.at(size, self._hashes(tx, size))
+        self._must_be(root, frontier.root(), size, "its tiles", "the published checkpoint")
+        frontier.extend(merkle.leaf_hash(entry) for entry in self.store.entries(tx, size, head.size))
+        self._must_be(head.root, frontier.root(), head.size, "its entries", "its head")
+
+    def _must_be(self, expected: bytes, found: bytes, size: int, finder: str, expecter: str) -> None:
+        if expected != found:
+            raise LogDamaged(
+                f"{self.origin} at size {size}: {finder} gives root {found.hex()}, {expecter} {expected.hex()}; "
+                "`receiver fsck` lists what is wrong"
+            )
+
+    def _serve(self, published: Published) -> None:
+        """Let readers see a checkpoint, which another receiver may have signed: no guard is behind what it serves."""
+        if self._published is None or published.size > self._published.size:
+            if self.guard is not None:
+                self.guard.advance(self.verifying_key, published.note)
+            self._published = published
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    @property
+    def published(self) -> Published:
+        """The newest checkpoint this process has seen. Raises NotPublished before the first."""
+        if self._published is None:
+            raise NotPublished(f"{self.origin} has not published a checkpoint yet")
+        return self._published
+
+    @property
+    def published_size(self) -> int:
+        """Its size; 0 before the first."""
+        return 0 if self._published is None else self._published.size
+
+    def refresh(self) -> None:
+        """Pick up the newest checkpoint from the store."""
+        with self.store.transactions.read() as tx:
+            last = self.store.published(tx)
+        if last is not None:
+            self._policy.open(last.note)
+            self._serve(last)
+
+    def head(self) -> Head:
+        """The committed head: it may be ahead of what is published."""
+        with self.store.transactions.read() as tx:
+            return self.store.head(tx)
+
+    def checkpoint_of(self, size: int) -> bytes | None:
+        """The note signed for exactly that size, or None."""
+        if size > self.published_size:
+            return None
+        with self.store.transactions.read() as tx:
+            return self.store.checkpoint(tx, size)
+
+    def inclusion_proof(self, index: int, size: int) -> tuple[list[bytes], bytes, bytes]:
+        """The hashes that prove leaf `index` in the tree of `size`, its leaf hash, and the root.
+
+        Raises NotPublished if `size` is beyond the newest checkpoint or `index` beyond `size`.
+        """
+        self._must_be_published(size)
+        if index >= size:
+            raise NotPublished(f"index {index} is not in a tree of size {size}")
+        with self.store.transactions.read() as tx:
+            read = self._hashes(tx, size)
+            proof = merkle.inclusion_proof(index, size, read)
+            leaf = read([merkle.Node(0, index)])[0]
+            return proof, leaf, merkle.tree_root(size, read)
+
+    def consistency_proof(self, old_size: int, new_size: int) -> tuple[list[bytes], bytes, bytes]:
+        """The hashes that prove the tree of `old_size` to be the beginning of that of `new_size`, and both roots.
+
+        Raises NotPublished if either is beyond the newest checkpoint.
+        """
+        self._must_be_published(max(old_size, new_size))
+        with self.store.transactions.read() as tx:
+            read = self._hashes(tx, new_size)
+            proof = merkle.consistency_proof(old_size, new_size, read)
+            return proof, merkle.tree_root(old_size, read), merkle.tree_root(new_size, read)
+
+    def entry(self, index: int) -> bytes:
+        """The entry at an index that is published. Raises NotPublished otherwise."""
+        if index >= self.published_size:
+            raise NotPublished(f"entry {index} is not published")
+        with self.store.transactions.read() as tx:
+            return next(self.store.entries(tx, index, index + 1))
+
+    def find_leaf(self, leaf_hash: bytes) -> int | None:
+        """The index of the first published leaf found with that 32-byte hash, or None."""
+        size = self.published_size
+        with self.store.transactions.read() as tx:
+            for run, bucket in self.store.leaf_bucket(tx, lookup.bucket_of(leaf_hash)):
+                for place in lookup.search_bucket(bucket, leaf_hash):
+                    index = run * lookup.RUN + place
+                    if self._hashes(tx, size)([merkle.Node(0, index)])[0] == leaf_hash:
+                        return index
+            first = self.store.leaf_runs(tx) * lookup.RUN
+            for start in range(first, size, TILE_WIDTH):
+                place = TilePlace(0, start // TILE_WIDTH)
+                tile = self._tiles(tx, [Tile(place.level, place.index, width_at(0, place.index, size))])[0]
+                found = lookup.search_tile(tile, leaf_hash)
+                if found is not None:
+                    return start + found
+        return None
+
+    def tile(self, tile: Tile) -> bytes | None:
+        """A tile of the published tree, or None if that tree has none of that level, index and width."""
+        if tile.width > width_at(tile.level, tile.index, self.published_size):
+            return None
+        cached = self.cached_tile(tile)
+        if cached is not None:
+            return cached
+        with self.store.transactions.read() as tx:
+            return self._tiles(tx, [tile])[0]
+
+    def cached_tile(self, tile: Tile) -> bytes | None:
+        """The same, only if it is in memory: for callers that must not wait."""
+        with self._full_tiles_lock:
+            place = TilePlace(tile.level, tile.index)
+            data = self._full_tiles.get(place)
+            if data is None:
+                return None
+            self._full_tiles.move_to_end(place)
+        return data[: tile.width * HASH_SIZE]
+
+    def bundle(self, bundle: Bundle) -> bytes | None:
+        """An entry bundle of the published tree, or None if that tree has none of that index and width."""
+        if bundle.width > width_at(0, bundle.index, self.published_size):
+            return None
+        start = bundle.index * TILE_WIDTH
+        with self.store.transactions.read() as tx:
+            return encode_bundle(list(self.store.entries(tx, start, start + bundle.width)))
+
+    def _must_be_published(self, size: int) -> None:
+        if size > self.published_size:
+            raise NotPublished(f"size {size} is beyond the newest checkpoint of {self.origin}, {self.published_size}")
+
+    def _hashes(self, tx: sa.Connection, size: int) -> HashReader:
+        return hash_reader(size, lambda tiles: self._tiles(tx, tiles))
+
+    def _tiles(self, tx: sa.Connection, tiles: Sequence[Tile]) -> list[bytes]:
+        found = {tile: self.cached_tile(tile) for tile in tiles}
+        missing = [TilePlace(tile.level, tile.index) for tile, data in found.items() if data is None]
+        rows = self.store.tiles(tx, missing)
+        result: list[bytes] = []
+        for tile in tiles:
+            data = found[tile]
+            if data is None:
+                place = TilePlace(tile.level, tile.index)
+                row = rows.get(place, b"")
+                data = row[: tile.width * HASH_SIZE]
+                if len(data) != tile.width * HASH_SIZE:
+                    raise LogDamaged(f"{tile.path()} of {self.origin} is missing or too short")
+                if len(row) == TILE_WIDTH * HASH_SIZE:
+                    self._remember(place, row)
+            result.append(data)
+        return result
+
+    def _remember(self, place: TilePlace, data: bytes) -> None:
+        with self._full_tiles_lock:
+            self._full_tiles[place] = data
+            if len(self._full_tiles) > CACHED_TILES:
+                self._full_tiles.popitem(last=False)
+
+
+def _grow(size: int, tails: list[bytes], leaf_hashes: list[bytes]) -> tuple[dict[TilePlace, bytes], list[bytes]]:
+    """The tiles that change when leaves are added to a tree of `size`, and each level's new partial tile."""
+    changed: dict[TilePlace, bytes] = {}
+    grown = list(tails)
+    level = 0
+    coming = leaf_hashes
+    full = TILE_WIDTH * HASH_SIZE
+    while coming:
+        if level == len(grown):
+            grown.append(b"")
+        index = size >> (TILE_HEIGHT * (level + 1))
+        data = grown[level] + b"".join(coming)
+        coming: list[bytes] = []
+        while len(data) >= full:
+            changed[TilePlace(level, index)], data = data[:full], data[full:]
+            coming.append(_root(changed[TilePlace(level, index)]))
+            index += 1
+        if data:
+            changed[TilePlace(level, index)] = data
+        grown[level] = data
+        level += 1
+    return changed, grown
+
+
+def _root(tile: bytes) -> bytes:
+    return merkle.root_from_leaves([tile[at : at + HASH_SIZE] for at in range(0, len(tile), HASH_SIZE)])
