@@ -168,7 +168,7 @@ class Past:
     occurred_at: datetime | None
     amount: str | None
     quantity: str | None
-    details: Mapping[str, Json]
+    details: Mapping[str, canonical.Value]
 
     @classmethod
     def from_event(cls, event: Event, log_index: int) -> Self:
@@ -239,15 +239,13 @@ def parse_time(text: str) -> datetime:
         raise ValueError(f"{text[:64]!a} is not an RFC 3339 time with a zone, such as 2026-11-20T09:00:00Z")
     if text[11:13] > "23":  # newer Pythons read 24:00 as the next day's 00:00
         raise ValueError(f"{text!a} has an hour above 23")
-    moment = datetime.fromisoformat(text)
-    if text[-1] != "Z":
-        if text[-5:-3] > "23" or text[-2:] > "59":
-            raise ValueError(f"{text!a} has an offset above 23:59")
-        try:
-            moment = moment.astimezone(UTC)
-        except OverflowError:
-            raise ValueError(f"{text!a} is outside of the years 1 to 9999 in UTC") from None
-    return moment
+    if text[-1] != "Z" and (text[-5:-3] > "23" or text[-2:] > "59"):
+        raise ValueError(f"{text!a} has an offset above 23:59")
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment if text[-1] == "Z" else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!a} is not a time: {error}") from None
 
 
 _last_tick = 0

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
 
+from litestar.openapi.datastructures import ResponseSpec
+
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -50,6 +52,7 @@ class Problem(Exception):  # noqa: N818
     code: Code | None = None
     details: dict[str, str] = field(default_factory=dict[str, str])
     retry_after: int | None = None
+    challenge: str = 'Bearer realm="rescind"'  # of a 401: how to authenticate
 
     @property
     def body(self) -> bytes:
@@ -74,8 +77,31 @@ class Problem(Exception):  # noqa: N818
         if self.retry_after is not None:
             headers["retry-after"] = str(self.retry_after)
         if self.status == HTTPStatus.UNAUTHORIZED:
-            headers["www-authenticate"] = 'Bearer realm="rescind"'
+            headers["www-authenticate"] = self.challenge
         return headers
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemBody:
+    """The members of an error answer, for the schema."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: Code
+    details: dict[str, str]
+    retry_after_ms: int | None
+
+
+def responses(*statuses: int) -> dict[int, ResponseSpec]:
+    """What a handler's schema says of its error answers."""
+    return {
+        status: ResponseSpec(
+            ProblemBody, description=HTTPStatus(status).phrase, media_type=CONTENT_TYPE, generate_examples=False
+        )
+        for status in statuses
+    }
 
 
 def default_code(status: int) -> Code:

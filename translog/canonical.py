@@ -96,12 +96,11 @@ def decode(data: bytes) -> Value:
 
 
 def commitment(salt: bytes, label: str, data: bytes) -> str:
-    """HMAC-SHA256 under `salt` of the text `rescind/commitment/v1`, the label and the data, each but the last ended
-    by a newline.
+    """The commitment to `data` under `salt`: HMAC-SHA256, as 64 lowercase hex digits.
 
-    `salt` is exactly 32 bytes, random and used once; `label` says what the data is (`event`, `delivery`), so that
-    data of one kind is never shown as another. Gives 64 lowercase hex digits. Raises `FormatError` for a salt of
-    another length or a label that is not an ASCII identifier.
+    The message is the line `rescind/commitment/v1`, the line `label`, and the data. `salt` is exactly 32 bytes, random
+    and used once; `label` says what the data is (`event`, `delivery`), so that data of one kind is never shown as
+    another. Raises `FormatError` for a salt of another length or a label that is not an ASCII identifier.
     """
     if len(salt) != SALT_SIZE:
         raise FormatError(f"commitment: a salt is exactly {SALT_SIZE} bytes, this one has {len(salt)}")

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             output = verify(_read(arguments.file), arguments.key)
     except _UsageError as error:
-        parser.error(str(error))
+        parser.error(printable(str(error)))
     except TranslogError as error:
         print(f"translog {command}: {printable(str(error))}", file=sys.stderr)
         if command == "verify":
@@ -95,8 +95,8 @@ def _read(path: str) -> bytes:
 
 
 def printable(text: str) -> str:
-    r"""`text` on one line, safe on a terminal: the backslash and what is not printable become `\u{…}` in hex."""
-    return "".join(c if c.isprintable() and c != "\\" else f"\\u{{{ord(c):x}}}" for c in text)
+    r"""`text` on one line, safe on a terminal: what is not printable becomes `\u{…}`, its code point in hex."""
+    return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
 def _table(rows: Rows) -> str:
@@ -134,21 +134,20 @@ def inspect(data: bytes) -> str:
     from translog.note import Note, SigningKey, VerifyingKey
     from translog.proof import HEADER, TlogProof
 
+    first_line, _, rest = data.partition(b"\n")
     if data.startswith(HEADER.encode()):
-        return "\n".join((f"A tlog-proof. {_UNVERIFIED}", _table(_proof_rows(TlogProof.parse(data)))))
-    if data.startswith(b"PRIVATE+KEY+"):
-        secret = SigningKey.parse(data.decode("utf-8", "replace").split("\n", 1)[0])
-        return "\n".join(
-            ("A private key. Keep it to yourself; give readers the vkey.", _table(_key_rows(secret.verifying_key())))
-        )
-    if b"\n\n" not in data and b"+" in data and data.strip():
-        key = VerifyingKey.parse(data.decode("utf-8", "replace").rstrip("\n"))
-        return "\n".join((f"A vkey. {_UNVERIFIED}", _table(_key_rows(key))))
-    try:
-        note = Note.parse(data)
-    except FormatError as error:
-        raise FormatError(f"neither a tlog-proof nor a key, and as a signed note it fails: {error}") from None
-    return "\n".join((f"A signed note. {_UNVERIFIED}", _table(_note_rows(note))))
+        what, rows = "A tlog-proof", _proof_rows(TlogProof.parse(data))
+    elif data.startswith(b"PRIVATE+KEY+"):
+        secret = SigningKey.parse(first_line.decode(errors="replace"))
+        what, rows = "A private key: keep it to yourself", _key_rows(secret.verifying_key())
+    elif b"+" in first_line and not rest:
+        what, rows = "A vkey", _key_rows(VerifyingKey.parse(first_line.decode(errors="replace")))
+    else:
+        try:
+            what, rows = "A signed note", _note_rows(Note.parse(data))
+        except FormatError as error:
+            raise FormatError(f"neither a tlog-proof nor a key, and as a signed note it fails: {error}") from None
+    return f"{what}. {_UNVERIFIED}\n{_table(rows)}"
 
 
 _KIND_NAMES = {

@@ -159,8 +159,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The `extra` of a tlog-proof: the logged bytes, the openings that are shown, and the issuer's own proof, if
-    there is one.
+    """The `extra` of a tlog-proof: the logged bytes, the openings shown, and the issuer's own proof, if there is one.
 
     None says that an opening is withheld, or that there is nothing to open; which of the two, the leaf tells.
     """

@@ -16,14 +16,15 @@ Readers only ever see what a signed checkpoint covers.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from translog import lookup, merkle, note
 from translog.checkpoint import Checkpoint
-from translog.errors import LogDamaged, LogRegressed, NotPublished
+from translog.errors import LogDamaged, LogRegressed, NotPublished, ProofError, TranslogError
 from translog.guard import Guard
 from translog.merkle import HASH_SIZE, Frontier, HashReader
 from translog.note import SigningKey, VerifyingKey
@@ -64,6 +65,7 @@ class Log:
         self._seen = Head(0, merkle.EMPTY_ROOT, "")
         self._seen_lock = threading.Lock()
         self._published: Published | None = None
+        self._serve_lock = threading.Lock()
         self._full_tiles: OrderedDict[TilePlace, bytes] = OrderedDict()
         self._full_tiles_lock = threading.Lock()
 
@@ -117,7 +119,7 @@ class Log:
             )
 
     def _read_edge(self, tx: sa.Connection, head: Head) -> _Edge:
-        frontier = Frontier.at(head.size, self._hashes(tx, head.size))
+        frontier = Frontier.at(head.size, self._stored_hashes(tx, head.size))
         if frontier.root() != head.root:
             raise LogDamaged(
                 f"the tiles of {self.origin} give root {frontier.root().hex()} at size {head.size}, its head says "
@@ -142,11 +144,15 @@ class Log:
         database: a crash in between leaves a guard that the database still reaches, since its entries are committed.
         Raises LogRegressed or LogDamaged where that does not hold; then nothing was signed.
         """
+        guarded = self._guarded()
         with self.store.transactions.read() as tx:
-            last = self.store.published(tx)
+            last = self._last(tx)
             head = self.store.head(tx)
-            self._check_guard(tx, head)
-            if last is not None and head.size == last.size:
+            self._check_guard(tx, guarded, head)
+            if last is None:
+                # Every log's first checkpoint is of no entries, even where the process that made the log died first.
+                head = Head(0, merkle.EMPTY_ROOT, "")
+            elif head.size == last.size:
                 self._must_be(last.root, head.root, head.size, "its head", "the published checkpoint")
                 self._serve(last)
                 return None
@@ -164,10 +170,11 @@ class Log:
 
     def check(self) -> None:
         """Refuse a database that was put back or regrown, as at every start. Raises LogRegressed or LogDamaged."""
+        guarded = self._guarded()
         with self.store.transactions.read() as tx:
-            last = self.store.published(tx)
+            last = self._last(tx)
             head = self.store.head(tx)
-            self._check_guard(tx, head)
+            self._check_guard(tx, guarded, head)
             self._check_continuation(tx, last, head)
         if last is not None:
             self._serve(last)
@@ -179,17 +186,35 @@ class Log:
             if (run + 1) * lookup.RUN > self.published_size:
                 return False
             first = run * lookup.RUN // TILE_WIDTH
-            places = [TilePlace(0, first + offset) for offset in range(lookup.RUN // TILE_WIDTH)]
-            rows = self.store.tiles(tx, places)
-        buckets = lookup.sort_into_buckets(b"".join(rows[place] for place in places))
+            tiles = [Tile(0, first + offset, TILE_WIDTH) for offset in range(lookup.RUN // TILE_WIDTH)]
+            buckets = lookup.sort_into_buckets(b"".join(self._tiles(tx, tiles)))
         with self.store.transactions.write() as tx:
             self.store.lock_published(tx)
             if self.store.leaf_runs(tx) == run:
                 self.store.add_leaf_run(tx, run, buckets)
         return True
 
-    def _check_guard(self, tx: sa.Connection, head: Head) -> None:
-        guarded = None if self.guard is None else self.guard.read(self.verifying_key)
+    def _guarded(self) -> Checkpoint | None:
+        """The guard's checkpoint. To be read before the head is: another receiver may move both on at any moment."""
+        return None if self.guard is None else self.guard.read(self.verifying_key)
+
+    def _last(self, tx: sa.Connection) -> Published | None:
+        """The newest checkpoint in the store. Raises LogDamaged if its row is not what this log signed."""
+        last = self.store.published(tx)
+        if last is None or last == self._published:
+            return last
+        try:
+            signed = self._policy.open(last.note)
+        except TranslogError as error:
+            raise LogDamaged(f"the checkpoint that {self.origin} keeps for size {last.size}: {error}") from error
+        if (signed.size, signed.root) != (last.size, last.root):
+            raise LogDamaged(
+                f"{self.origin} keeps a checkpoint for size {last.size} and root {last.root.hex()} that was signed for "
+                f"size {signed.size} and root {signed.root.hex()}; `receiver fsck` lists what is wrong"
+            )
+        return last
+
+    def _check_guard(self, tx: sa.Connection, guarded: Checkpoint | None, head: Head) -> None:
         if guarded is None:
             return
         advice = (
@@ -200,7 +225,7 @@ class Log:
             raise LogRegressed(
                 f"{self.origin} holds {head.size} entries, but its guard has a checkpoint of {guarded.size}. {advice}"
             )
-        root = merkle.tree_root(guarded.size, self._hashes(tx, guarded.size))
+        root = merkle.tree_root(guarded.size, self._stored_hashes(tx, guarded.size))
         if root != guarded.root:
             raise LogRegressed(
                 f"{self.origin} gives root {root.hex()} at size {guarded.size}, but its guard has a checkpoint with "
@@ -211,7 +236,7 @@ class Log:
         size, root = (0, merkle.EMPTY_ROOT) if last is None else (last.size, last.root)
         if head.size < size:
             raise LogRegressed(f"{self.origin} holds {head.size} entries but has published {size}")
-        frontier = Frontier.at(size, self._hashes(tx, size))
+        frontier = Frontier.at(size, self._stored_hashes(tx, size))
         self._must_be(root, frontier.root(), size, "its tiles", "the published checkpoint")
         frontier.extend(merkle.leaf_hash(entry) for entry in self.store.entries(tx, size, head.size))
         self._must_be(head.root, frontier.root(), head.size, "its entries", "its head")
@@ -225,10 +250,11 @@ class Log:
 
     def _serve(self, published: Published) -> None:
         """Let readers see a checkpoint, which another receiver may have signed: no guard is behind what it serves."""
-        if self._published is None or published.size > self._published.size:
-            if self.guard is not None:
-                self.guard.advance(self.verifying_key, published.note)
-            self._published = published
+        with self._serve_lock:
+            if self._published is None or published.size > self._published.size:
+                if self.guard is not None:
+                    self.guard.advance(self.verifying_key, published.note)
+                self._published = published
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -247,9 +273,8 @@ class Log:
     def refresh(self) -> None:
         """Pick up the newest checkpoint from the store."""
         with self.store.transactions.read() as tx:
-            last = self.store.published(tx)
+            last = self._last(tx)
         if last is not None:
-            self._policy.open(last.note)
             self._serve(last)
 
     def head(self) -> Head:
@@ -267,7 +292,8 @@ class Log:
     def inclusion_proof(self, index: int, size: int) -> tuple[list[bytes], bytes, bytes]:
         """The hashes that prove leaf `index` in the tree of `size`, its leaf hash, and the root.
 
-        Raises NotPublished if `size` is beyond the newest checkpoint or `index` beyond `size`.
+        What is given was verified, up to the newest checkpoint. Raises NotPublished if `size` is beyond that one or
+        `index` beyond `size`, and LogDamaged if the tiles give no proof.
         """
         self._must_be_published(size)
         if index >= size:
@@ -276,39 +302,72 @@ class Log:
             read = self._hashes(tx, size)
             proof = merkle.inclusion_proof(index, size, read)
             leaf = read([merkle.Node(0, index)])[0]
-            return proof, leaf, merkle.tree_root(size, read)
+            with self._proving():
+                root = self._proved_root(tx, size)
+                merkle.verify_inclusion(leaf, index, size, proof, root)
+            return proof, leaf, root
 
     def consistency_proof(self, old_size: int, new_size: int) -> tuple[list[bytes], bytes, bytes]:
         """The hashes that prove the tree of `old_size` to be the beginning of that of `new_size`, and both roots.
 
-        Raises NotPublished if either is beyond the newest checkpoint.
+        What is given was verified, up to the newest checkpoint. Raises NotPublished if either size is beyond that
+        one, LogDamaged if the tiles give no proof, and ValueError if `old_size` is the greater.
         """
         self._must_be_published(max(old_size, new_size))
         with self.store.transactions.read() as tx:
             read = self._hashes(tx, new_size)
             proof = merkle.consistency_proof(old_size, new_size, read)
-            return proof, merkle.tree_root(old_size, read), merkle.tree_root(new_size, read)
+            old_root = merkle.tree_root(old_size, read)
+            with self._proving():
+                new_root = self._proved_root(tx, new_size)
+                merkle.verify_consistency(old_size, old_root, new_size, new_root, proof)
+            return proof, old_root, new_root
+
+    def _proved_root(self, tx: sa.Connection, size: int) -> bytes:
+        """The root at a published size, proved to be where the newest checkpoint's tree began."""
+        last = self.published
+        read = self._hashes(tx, last.size)
+        root = merkle.tree_root(size, read)
+        proof = merkle.consistency_proof(size, last.size, read)
+        merkle.verify_consistency(size, root, last.size, last.root, proof)
+        return root
+
+    @contextmanager
+    def _proving(self) -> Generator[None]:
+        # Whoever is given a proof would find it wrong as well, but could not tell damage from a lie.
+        try:
+            yield
+        except ProofError as error:
+            raise LogDamaged(
+                f"the tiles of {self.origin} contradict its checkpoint: {error}; `receiver fsck` lists what is wrong"
+            ) from error
 
     def entry(self, index: int) -> bytes:
-        """The entry at an index that is published. Raises NotPublished otherwise."""
-        if index >= self.published_size:
+        """The entry at an index that is published. Raises NotPublished otherwise, LogDamaged if it is not the leaf."""
+        size = self.published_size
+        if index >= size:
             raise NotPublished(f"entry {index} is not published")
         with self.store.transactions.read() as tx:
-            return next(self.store.entries(tx, index, index + 1))
+            leaf = self._hashes(tx, size)([merkle.Node(0, index)])[0]
+            entry = next(self.store.entries(tx, index, index + 1))
+        if merkle.leaf_hash(entry) != leaf:
+            raise LogDamaged(f"entry {index} of {self.origin} is not what its leaf hash was made from")
+        return entry
 
     def find_leaf(self, leaf_hash: bytes) -> int | None:
-        """The index of the first published leaf found with that 32-byte hash, or None."""
-        size = self.published_size
+        """The index of the first committed leaf found with that 32-byte hash, published or not yet; None if none is."""
         with self.store.transactions.read() as tx:
+            size = self.store.head(tx).size
+            first_unsorted = self.store.leaf_runs(tx) * lookup.RUN  # asked first: a run added meanwhile is seen twice
             for run, bucket in self.store.leaf_bucket(tx, lookup.bucket_of(leaf_hash)):
                 for place in lookup.search_bucket(bucket, leaf_hash):
                     index = run * lookup.RUN + place
-                    if self._hashes(tx, size)([merkle.Node(0, index)])[0] == leaf_hash:
+                    # A run that was indexed since the head was read may be ahead of it.
+                    if index < size and self._hashes(tx, size)([merkle.Node(0, index)])[0] == leaf_hash:
                         return index
-            first = self.store.leaf_runs(tx) * lookup.RUN
-            for start in range(first, size, TILE_WIDTH):
-                place = TilePlace(0, start // TILE_WIDTH)
-                tile = self._tiles(tx, [Tile(place.level, place.index, width_at(0, place.index, size))])[0]
+            for start in range(first_unsorted, size, TILE_WIDTH):
+                index = start // TILE_WIDTH
+                tile = self._tiles(tx, [Tile(0, index, width_at(0, index, size))])[0]
                 found = lookup.search_tile(tile, leaf_hash)
                 if found is not None:
                     return start + found
@@ -316,13 +375,17 @@ class Log:
 
     def tile(self, tile: Tile) -> bytes | None:
         """A tile of the published tree, or None if that tree has none of that level, index and width."""
-        if tile.width > width_at(tile.level, tile.index, self.published_size):
+        if not self.covers(tile):
             return None
         cached = self.cached_tile(tile)
         if cached is not None:
             return cached
         with self.store.transactions.read() as tx:
             return self._tiles(tx, [tile])[0]
+
+    def covers(self, tile: Tile) -> bool:
+        """Whether the published tree has that tile, of that width or a greater."""
+        return tile.width <= width_at(tile.level, tile.index, self.published_size)
 
     def cached_tile(self, tile: Tile) -> bytes | None:
         """The same, only if it is in memory: for callers that must not wait."""
@@ -349,21 +412,27 @@ class Log:
     def _hashes(self, tx: sa.Connection, size: int) -> HashReader:
         return hash_reader(size, lambda tiles: self._tiles(tx, tiles))
 
+    def _stored_hashes(self, tx: sa.Connection, size: int) -> HashReader:
+        """The same from the rows as they are now, never from memory: for all that is to notice another database."""
+        return hash_reader(size, lambda tiles: self._stored_tiles(tx, tiles))
+
     def _tiles(self, tx: sa.Connection, tiles: Sequence[Tile]) -> list[bytes]:
-        found = {tile: self.cached_tile(tile) for tile in tiles}
-        missing = [TilePlace(tile.level, tile.index) for tile, data in found.items() if data is None]
-        rows = self.store.tiles(tx, missing)
+        found = {tile: data for tile in tiles if (data := self.cached_tile(tile)) is not None}
+        missing = [tile for tile in tiles if tile not in found]
+        found.update(zip(missing, self._stored_tiles(tx, missing), strict=True))
+        return [found[tile] for tile in tiles]
+
+    def _stored_tiles(self, tx: sa.Connection, tiles: Sequence[Tile]) -> list[bytes]:
+        rows = self.store.tiles(tx, [TilePlace(tile.level, tile.index) for tile in tiles])
         result: list[bytes] = []
         for tile in tiles:
-            data = found[tile]
-            if data is None:
-                place = TilePlace(tile.level, tile.index)
-                row = rows.get(place, b"")
-                data = row[: tile.width * HASH_SIZE]
-                if len(data) != tile.width * HASH_SIZE:
-                    raise LogDamaged(f"{tile.path()} of {self.origin} is missing or too short")
-                if len(row) == TILE_WIDTH * HASH_SIZE:
-                    self._remember(place, row)
+            place = TilePlace(tile.level, tile.index)
+            row = rows.get(place, b"")
+            data = row[: tile.width * HASH_SIZE]
+            if len(data) != tile.width * HASH_SIZE:
+                raise LogDamaged(f"{tile.path()} of {self.origin} is missing or too short")
+            if len(row) == TILE_WIDTH * HASH_SIZE:
+                self._remember(place, row)
             result.append(data)
         return result
 

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -59,6 +59,7 @@ MAX_SIGNATURES = 100
 """Signature lines of a note, the most that are read or written."""
 
 _DASH = "\u2014 "
+_PRIVATE = "PRIVATE+KEY+"
 
 
 class Kind(IntEnum):
@@ -147,11 +148,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """The public half of a key. `public` is its encoding in the vkey: 32 bytes for Ed25519, 1,312 for ML-DSA-44, DER
-    SPKI for ECDSA.
+    """The public half of a key; two are equal if name, kind and key are.
 
-    Two are equal if name, kind and key are. Raises `FormatError` for a name no note can hold and for a key that is
-    none of its kind.
+    `public` is as in the vkey: 32 bytes for Ed25519, 1,312 for ML-DSA-44, DER SubjectPublicKeyInfo for ECDSA. Raises
+    `FormatError` for a name no note can hold and for a key that is none of its kind.
     """
 
     name: str
@@ -167,11 +167,13 @@ class VerifyingKey:
 
     @classmethod
     def parse(cls, vkey: str) -> "VerifyingKey":
-        """The key written as `<name>+<ID, 8 hex digits>+<base64 of kind and public key>`; `FormatError` if `vkey` is
-        no such text.
+        """The key written as `<name>+<ID, 8 hex digits>+<base64 of kind and public key>`.
 
-        The ID must be the one that follows from name and key, so that a mistyped vkey is noticed.
+        Raises `FormatError` if `vkey` is not exactly such a text, or its ID is not the one that follows from name and
+        key: so a mistyped vkey is noticed.
         """
+        if vkey.startswith(_PRIVATE):
+            raise FormatError("vkey: this is a private key; keep it secret, and give its vkey instead")
         kind, name, key_id, public = _parse_key(vkey, "vkey")
         key = cls(name, kind, public)
         _check_id(key, key_id, "vkey")
@@ -229,16 +231,14 @@ class SigningKey:
 
     @classmethod
     def parse(cls, text: str) -> "SigningKey":
-        """The key written as `PRIVATE+KEY+<name>+<ID>+<base64 of kind and seed>`, Go's form; `FormatError` if `text`
-        is not one.
+        """The key written as `PRIVATE+KEY+<name>+<ID>+<base64 of kind and seed>`, Go's form.
 
-        The message never quotes the text, for it may be a secret.
+        Raises `FormatError` if `text` is not exactly that; the message never quotes it, for it may be a secret.
         """
-        prefix, rest = text[:12], text[12:]
-        if prefix != "PRIVATE+KEY+":
-            raise FormatError("signing key: expected a text that begins with PRIVATE+KEY+")
+        if not text.startswith(_PRIVATE):
+            raise FormatError(f"signing key: expected a text that begins with {_PRIVATE}")
         try:
-            kind, name, key_id, seed = _parse_key(rest, "signing key")
+            kind, name, key_id, seed = _parse_key(text.removeprefix(_PRIVATE), "signing key")
         except FormatError:
             raise FormatError(
                 "signing key: not of the form PRIVATE+KEY+<name>+<ID>+<base64 of the type and 32 bytes>"
@@ -248,7 +248,7 @@ class SigningKey:
         return key
 
     def __str__(self) -> str:
-        return "PRIVATE+KEY+" + _format_key(self.name, self.key_id, self.kind, self.seed)
+        return _PRIVATE + _format_key(self.name, self.key_id, self.kind, self.seed)
 
     @property
     def key_id(self) -> int:
@@ -283,10 +283,10 @@ class SigningKey:
 
 
 def sign(text: str, *keys: SigningKey) -> bytes:
-    """The signed note of `text`, which ends in a newline, by each of `keys` in turn; at least one. Raises
-    `FormatError`.
+    """The signed note of `text`, which ends in a newline, by each of `keys` in turn; at least one.
 
-    For cosignatures, which state a time, add the result of `SigningKey.sign` to the signatures of a `Note`.
+    Raises `FormatError` as `SigningKey.sign` does. For cosignatures that state a time, add what `SigningKey.sign`
+    gives to the signatures of a `Note`.
     """
     return Note(text, tuple(key.sign(text) for key in keys)).encode()
 
@@ -323,8 +323,7 @@ _SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _ORDER_8_Y, _P - _ORDER_8_Y})
 
 
 def ed25519_public_key(raw: bytes) -> Ed25519PublicKey:
-    """The Ed25519 public key of 32 bytes (RFC 8032 section 5.1.2), once it is known to be one that only its owner can
-    sign for.
+    """The Ed25519 public key of these 32 bytes (RFC 8032 section 5.1.2), if only its owner can sign for it.
 
     Raises `FormatError` for another length, for an encoding that is not canonical or not of a point of the curve (RFC
     8032 section 5.1.3), and for the points of small order, for which anyone can make signatures; OpenSSL accepts them
@@ -354,7 +353,7 @@ def _verifier(kind: Kind, public: bytes) -> Callable[[bytes, bytes], None]:
             raise FormatError(f"ML-DSA-44 public key: exactly 1312 bytes, not {len(public)}") from None
     try:
         key = load_der_public_key(public)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
         raise FormatError("ECDSA public key: expected a key of NIST P-256 as DER SubjectPublicKeyInfo")

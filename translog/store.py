@@ -96,7 +96,10 @@ class Store(Protocol):
         ...
 
     def publish(self, tx: sa.Connection, checkpoint: Published) -> None:
-        """Make that checkpoint the newest and keep it for ever. It must be larger than the one before."""
+        """Make that checkpoint the newest and keep it for ever. It must be larger than the one before.
+
+        That of size 0 is every log's first; another receiver may have put the same one there already.
+        """
         ...
 
     def checkpoint(self, tx: sa.Connection, size: int) -> bytes | None:
@@ -207,9 +210,9 @@ class SqlStore:
     def __init__(self, transactions: Transactions, dialect: sa.Dialect, log_id: int) -> None:
         self.transactions = transactions
         self.log_id = log_id
-        dialect_insert = postgresql_insert if dialect.name == "postgresql" else sqlite_insert
+        self._dialect_insert = postgresql_insert if dialect.name == "postgresql" else sqlite_insert
         self._insert_entries = BulkInsert(sa.insert(entries), dialect)
-        upsert = dialect_insert(tiles)
+        upsert = self._dialect_insert(tiles)
         self._upsert_tiles = BulkInsert(
             upsert.on_conflict_do_update(
                 index_elements=["log_id", "level", "index"], set_={"data": upsert.excluded.data}
@@ -287,16 +290,23 @@ class SqlStore:
 
     def publish(self, tx: sa.Connection, checkpoint: Published) -> None:
         values = {"size": checkpoint.size, "root": checkpoint.root, "note": checkpoint.note}
+        kept = {"log_id": self.log_id, "size": checkpoint.size, "note": checkpoint.note}
+        if checkpoint.size == 0:
+            # There is no row to lock yet, so two first starts may both be here, with the very same note.
+            insert = self._dialect_insert
+            tx.execute(insert(published).values(log_id=self.log_id, **values).on_conflict_do_nothing())
+            tx.execute(insert(checkpoints).values(kept).on_conflict_do_nothing())
+            return
         moved = tx.execute(
             sa.update(published)
             .where(published.c.log_id == self.log_id, published.c.size < checkpoint.size)
             .values(**values)
         )
         if moved.rowcount != 1:
-            if checkpoint.size:
-                raise LogRegressed(f"log {self.log_id} has already published size {checkpoint.size} or more")
-            tx.execute(sa.insert(published).values(log_id=self.log_id, **values))
-        tx.execute(sa.insert(checkpoints).values(log_id=self.log_id, size=checkpoint.size, note=checkpoint.note))
+            raise LogRegressed(
+                f"the newest checkpoint of log {self.log_id} is not below {checkpoint.size}: something else published"
+            )
+        tx.execute(sa.insert(checkpoints).values(kept))
 
     def checkpoint(self, tx: sa.Connection, size: int) -> bytes | None:
         note = tx.execute(

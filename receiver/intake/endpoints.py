@@ -8,10 +8,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from receiver import providers
 from receiver.intake.signatures import Secret, Verifier, scheme_from_options, verifier
+from receiver.metrics import Metrics
 from receiver.providers import Provider
 from receiver.records.opening import Records, Tenant
 from receiver.records.sources import Source, load_sources, sources_version
@@ -23,20 +24,27 @@ LOOK_AGAIN_AFTER = 0.1  # seconds between two looks for ids that nobody knows
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One enabled source, ready to take deliveries. `counts` are what a tally cannot count from rows."""
+    """One source, ready to take deliveries; `counts` is what became of them in this process."""
 
     source: Source
     tenant: Tenant
     provider: Provider
     verifier: Verifier
-    counts: Counter[str] = field(default_factory=Counter[str])
+    counts: Counter[str]
+    metrics: Metrics
+
+    def count(self, status: str) -> None:
+        """Count a delivery by what became of it: a status of an answer, or `refused:` and the reason."""
+        self.counts[status] += 1
+        self.metrics.deliveries.labels(self.provider.name, status).inc()
 
 
 class Endpoints:
     """All of them, by source id. Used on the loop; the database is read in threads."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, metrics: Metrics) -> None:
         self._records = records
+        self._metrics = metrics
         self._by_id: dict[str, Endpoint] = {}
         self._version = b""
         self._loading = asyncio.Lock()
@@ -95,4 +103,5 @@ class Endpoints:
             provider=providers.get(source.provider),
             verifier=verifier(scheme, secrets, source.replay_window),
             counts=Counter() if known is None else known.counts,
+            metrics=self._metrics,
         )

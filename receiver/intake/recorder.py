@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from receiver.intake.batch import write_batch
 from receiver.intake.submission import Outcome, Submission
+from receiver.metrics import Metrics
 from receiver.records.opening import Records
 from translog.errors import StoreError
 
@@ -37,8 +38,11 @@ class Unavailable(Exception):  # noqa: N818
 class Recorder:
     """Turns submissions into outcomes. `start` and `stop` are called on the loop it serves."""
 
-    def __init__(self, records: Records, queue: int) -> None:
+    def __init__(self, records: Records, queue: int, metrics: Metrics) -> None:
         self._records = records
+        self._metrics = metrics
+        metrics.waiting.set_function(lambda: len(self._waiting))
+        metrics.recording.set_function(lambda: self.refusal is None)
         self._queue = queue
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
@@ -59,8 +63,14 @@ class Recorder:
             await self._task
         self._thread.shutdown()
 
+    def halt(self, why: str) -> None:
+        """Write nothing any more: the database is not the one it was. May be called from any thread."""
+        if self.refusal is None:
+            _log.critical("recording has stopped: %s", why)
+        self.refusal = why
+
     async def record(self, submission: Submission) -> Outcome:
-        """Keep a delivery; returns once that is durable. Raises Unavailable, and then nobody may be told it was kept."""
+        """Keep a delivery; returns once that is durable. Raises Unavailable: then nobody may be told it was kept."""
         if self.refusal is not None:
             raise Unavailable(self.refusal)
         if len(self._waiting) >= self._queue or self._stopping:
@@ -78,6 +88,7 @@ class Recorder:
             await asyncio.sleep(0)  # let whatever else is ready join the batch
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                self._metrics.batch_size.observe(len(batch))
                 submissions = [submission for _, submission in batch]
                 outcomes = await loop.run_in_executor(self._thread, self._write, submissions)
                 for (future, _), outcome in zip(batch, outcomes, strict=True):
@@ -95,11 +106,10 @@ class Recorder:
             _log.warning("the database is out of reach: %s", _plain(error))
             return [Unavailable("the database is out of reach")] * len(batch)
         except StoreError as error:
-            self.refusal = str(error)
-            _log.critical("recording has stopped: %s", error)
-            return [Unavailable(self.refusal)] * len(batch)
-        except Exception as error:
-            # One delivery's data was more than the database takes. It must not cost its neighbours their place.
+            self.halt(str(error))
+            return [Unavailable(str(error))] * len(batch)
+        except Exception as error:  # noqa: BLE001
+            # One delivery's data is more than the database takes, whatever that raises. Its neighbours must not pay.
             if len(batch) > 1:
                 _log.warning("a batch of %d is written one by one: %s", len(batch), _plain(error))
                 return [self._write([submission])[0] for submission in batch]

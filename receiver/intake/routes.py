@@ -1,25 +1,59 @@
-"""`POST /webhooks/{source}`: raw bytes, signature first, then everything else.
+"""`POST /webhooks/{source}`, the one hot route.
 
-The one hot route. It reads the body itself and returns an ASGI answer, past Litestar's body parsing and response
-building; refusals are returned, not raised. Nothing of a body is looked at before it is authenticated, and a 2xx goes
-out only once what it tells of is durable.
+The handler leaves the body to `Intake` and returns an ASGI answer, past the framework's own body parsing and response
+building: twice the deliveries per second of a handler that takes `data` and returns a value.
 """
 
-from litestar.types import Receive, Scope, Send
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
-RETRY_AFTER = 5  # seconds, when we cannot keep a delivery now
+from litestar import Request, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.types import ASGIApp
+
+from receiver import problems
+from receiver.intake.service import Intake
 
 
-class Answer:
-    """An answer that is sent as it is."""
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What became of a delivery. Members that do not apply to its status are left out."""
 
-    __slots__ = ("_body", "_headers", "_status")
+    status: Literal["recorded", "duplicate", "mismatch", "quarantined", "ignored"]
+    event_id: str | None = None
+    quarantine_id: str | None = None
+    log_index: int | None = None
+    leaf_hash: str | None = None
+    reason: str | None = None
 
-    def __init__(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        self._status = status
-        self._body = body
-        self._headers = [*headers, (b"content-length", str(len(body)).encode())]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-        await send({"type": "http.response.body", "body": self._body, "more_body": False})
+@dataclass
+class _DeliveryOperation(Operation):
+    """The body is bytes to us: it is read only once its signature is verified over exactly these bytes."""
+
+    def __post_init__(self) -> None:
+        anything = Schema(description="As the provider sends it, byte for byte.")
+        self.request_body = RequestBody(content={"application/json": OpenAPIMediaType(schema=anything)}, required=True)
+
+
+def webhook_route(intake: Intake) -> HTTPRouteHandler:
+    """The route, with what it hands deliveries to."""
+
+    @post(
+        "/webhooks/{source:str}",
+        status_code=200,
+        operation_id="receiveDelivery",
+        operation_class=_DeliveryOperation,
+        summary="Receive a delivery",
+        tags=["webhooks"],
+        responses={
+            200: ResponseSpec(Acknowledgement, description="Kept, durably", generate_examples=False),
+            **problems.responses(400, 401, 404, 408, 413, 429, 503),
+        },
+    )
+    async def receive_delivery(request: Request[Any, Any, Any], source: str) -> ASGIApp:
+        return cast("ASGIApp", await intake.receive(request.scope, request.receive, source))
+
+    return receive_delivery

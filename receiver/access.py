@@ -1,0 +1,56 @@
+"""Who may ask: API keys, their scopes, and the tenant that comes from them and from nothing else.
+
+@get(…, guards=[needs(Scope.AUDIT)])
+async def handler(tenant: Tenant, …)
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from receiver.problems import Code, Problem
+from receiver.records.apikeys import ApiKey, Scope, find_key
+from receiver.records.opening import Records, Tenant
+
+_BEARER = "bearer "
+
+Guard: TypeAlias = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
+
+
+def needs(scope: Scope) -> Guard:
+    """A guard: a valid key with that scope, else 401 or 403."""
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        await authorize(connection, scope)
+
+    return guard
+
+
+async def authorize(connection: ASGIConnection[Any, Any, Any, Any], scope: Scope) -> ApiKey:
+    """The key a request presents. Raises Problem 401 without a valid one, 403 without the scope."""
+    given = connection.headers.getall("authorization", [])
+    if not given:
+        raise Problem(401, "This needs an API key: Authorization: Bearer <key>. `receiver key create` makes one")
+    if len(given) > 1 or not given[0].lower().startswith(_BEARER):
+        raise Problem(401, "Authorization must be given once, as Bearer <key>", Code.AUTH_INVALID)
+    records: Records = connection.app.state.records
+    presented = given[0][len(_BEARER) :].strip()
+    key = await asyncio.to_thread(find_key, records, presented, datetime.now(UTC))
+    if key is None:
+        raise Problem(401, "This API key is unknown, expired or revoked", Code.AUTH_INVALID)
+    if scope not in key.scopes:
+        raise Problem(403, f"This needs a key with the scope {scope}", details={"scope": scope})
+    connection.state.api_key = key
+    return key
+
+
+async def provide_tenant(request: Request[Any, Any, Any]) -> Tenant:
+    """The tenant of the key that a guard has let through."""
+    key: ApiKey = request.state.api_key
+    records: Records = request.app.state.records
+    return records.tenant(key.tenant)

@@ -1,0 +1,94 @@
+"""The application: what there is, wired together, and nothing else."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from importlib.metadata import version
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+from receiver.access import provide_tenant
+from receiver.audit.events import EventsController
+from receiver.audit.proofs import ProofsController
+from receiver.audit.tiles import TilesController
+from receiver.errors import EXCEPTION_HANDLERS
+from receiver.health import HealthController
+from receiver.intake.routes import webhook_route
+from receiver.intake.service import Intake
+from receiver.intake.tallies import Tallies
+from receiver.metrics import Metrics
+from receiver.publishing import Publisher
+from receiver.records.opening import Records
+
+SOURCES_EVERY = 0.5
+WAL_EVERY = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(records: Records) -> Litestar:
+    """The service over opened records. Its lifespan begins and ends all that runs in the background."""
+    metrics = Metrics()
+    intake = Intake(records, metrics)
+    publisher = Publisher(records, metrics, halt=intake.recorder.halt)
+    tallies = Tallies(records, intake.endpoints)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncGenerator[None]:
+        await intake.endpoints.refresh()
+        await tallies.start()
+        await publisher.publish()
+        intake.recorder.start()
+        background = [
+            asyncio.create_task(publisher.run()),
+            asyncio.create_task(tallies.run()),
+            asyncio.create_task(_every(SOURCES_EVERY, intake.endpoints.refresh)),
+            asyncio.create_task(_every(WAL_EVERY, lambda: asyncio.to_thread(records.database.checkpoint_wal))),
+        ]
+        # What is here now stays: the collector need not look at it again while deliveries come in.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        try:
+            yield
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await intake.recorder.stop()
+            await tallies.stop()
+            await publisher.publish()
+
+    return Litestar(
+        route_handlers=[webhook_route(intake), EventsController, ProofsController, TilesController, HealthController],
+        dependencies={"tenant": Provide(provide_tenant)},
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=[lifespan],
+        state=State({"records": records, "publisher": publisher, "intake": intake, "metrics": metrics}),
+        openapi_config=OpenAPIConfig(
+            title="Rescind",
+            version=version("rescind"),
+            path="/schema",
+            render_plugins=[JsonRenderPlugin()],
+            components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
+        ),
+        request_max_body_size=records.settings.max_body,
+        debug=False,
+    )
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do that work for ever; a failure is logged, and the next turn tries again."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001  (a database out of reach now is back later)
+            _log.warning("%s: %s", type(error).__name__, error)

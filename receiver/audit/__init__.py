@@ -1,0 +1,1 @@
+"""What auditors ask: events, items, proofs, and the log itself."""

@@ -1,0 +1,83 @@
+"""Query parameters, read strictly: what is not understood is a 400 that names it, never silently another question."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+
+from receiver.events import Effect, Item, Via, format_time, parse_time
+from receiver.problems import Problem
+
+CROSS_CHECKS = ("pending", "confirmed", "contradicted", "absent", "none")
+BASES = ("received", "occurred", "logged")
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_PLACE = re.compile(r"(0|[1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})")
+
+
+def invalid(name: str, value: str, expected: str) -> Problem:
+    """The 400 for a parameter."""
+    return Problem(400, f"{name} is {value[:80]!a}; it must be {expected}", details={name: expected})
+
+
+def choice(name: str, value: str | None, among: Iterable[str]) -> str | None:
+    """One of those, or None if it was not given."""
+    known = list(among)
+    if value is not None and value not in known:
+        raise invalid(name, value, "one of " + ", ".join(known))
+    return value
+
+
+def effect(value: str | None) -> str | None:
+    """An effect."""
+    return choice("effect", value, Effect)
+
+
+def via(value: str | None) -> str | None:
+    """A way in."""
+    return choice("via", value, Via)
+
+
+def code(name: str, value: str | None) -> str | None:
+    """A code, as breaches have them."""
+    if value is not None and not _CODE.fullmatch(value):
+        raise invalid(name, value, "a code such as revoked_again")
+    return value
+
+
+def moment(name: str, value: str | None) -> str | None:
+    """A time, as it stands in rows: UTC with six fraction digits."""
+    if value is None:
+        return None
+    try:
+        return format_time(parse_time(value))
+    except ValueError:
+        raise invalid(name, value, "an RFC 3339 time such as 2026-11-20T09:00:00Z (a plus sign is %2B)") from None
+
+
+def item(value: str | None) -> Item | None:
+    """An item written `type:id`."""
+    if value is None:
+        return None
+    kind, colon, identifier = value.partition(":")
+    if not (kind and colon and identifier) or "\0" in value:
+        raise invalid("item", value, "type:id, such as receipt:3f0c…")
+    return Item(kind, identifier)
+
+
+def cursor(value: str | None) -> tuple[int, int] | None:
+    """The place a `next_cursor` stands for."""
+    if value is None:
+        return None
+    try:
+        text = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    match = _PLACE.fullmatch(text)
+    if match is None or make_cursor(text) != value:
+        raise invalid("cursor", value, "the next_cursor of an earlier answer")
+    return int(match[1]), int(match[2])
+
+
+def make_cursor(place: str) -> str:
+    """A cursor that is safe in a URL."""
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")

@@ -1,0 +1,142 @@
+"""The shapes of answers: hashes are lower-case hex, bytes base64, times as they are logged."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ItemShape:
+    """What was issued, in the provider's terms."""
+
+    type: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CrossCheckShape:
+    """What the issuer's log says of an event; `none` where there is nothing to check against."""
+
+    state: str = "none"
+    by: str | None = None
+    since: str | None = None
+    issuer_log: str | None = None
+    issuer_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BreachShape:
+    """A rule of the provider that an event broke."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MismatchShape:
+    """A later delivery of the same notice with other content."""
+
+    id: str
+    received_at: str
+    log_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventShape:
+    """One recorded event. Once it is erased, what was its own data is null."""
+
+    id: str
+    source: str
+    provider: str
+    event: str
+    item: ItemShape | None
+    effect: str | None
+    extent: str | None
+    amount: str | None
+    quantity: str | None
+    reason: str | None
+    via: str
+    scheme: str
+    account: str | None
+    operation: str | None
+    occurred_at: str | None
+    received_at: str
+    logged_at: str
+    log_index: int
+    leaf_hash: str
+    cross_check: CrossCheckShape
+    breaches: list[BreachShape]
+    mismatches: list[MismatchShape]
+    details: dict[str, Any]
+    erased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventList:
+    """A page of events, newest first."""
+
+    items: list[EventShape]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """The checkpoint an answer stands on: the newest."""
+
+    tree_size: int
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemState:
+    """What is known of an item, and since when; events oldest first."""
+
+    item: ItemShape
+    state: str
+    since: str | None
+    reversed_amount: str | None
+    as_of: AsOf
+    events: list[EventShape] = field(default_factory=list[EventShape])
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionProof:
+    """RFC 6962 section 2.1.1. `checkpoint` is the note of exactly `tree_size`, null if none was signed."""
+
+    index: int
+    tree_size: int
+    leaf_hash: str
+    proof: list[str]
+    root: str
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyProof:
+    """RFC 6962 section 2.1.2. `checkpoint` is the note of exactly `new_size`, null if none was signed."""
+
+    old_size: int
+    new_size: int
+    proof: list[str]
+    old_root: str
+    new_root: str
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningShape:
+    """Committed data and its salt, both base64."""
+
+    data: str
+    salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceShape:
+    """The members of an evidence file, for those who would rather not parse it; `tlog_proof` is the file."""
+
+    proof: InclusionProof
+    entry: str
+    event: OpeningShape | None
+    delivery: OpeningShape | None
+    issuer: str | None
+    tlog_proof: str

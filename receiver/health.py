@@ -1,0 +1,103 @@
+"""`/health`, `/metrics`: for those on call. No key is needed unless the operator closed them."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, cast
+
+import sqlalchemy as sa
+from litestar import Controller, Request, Response, get
+from litestar.types import ASGIApp
+
+from receiver import problems
+from receiver.access import authorize
+from receiver.answer import Answer
+from receiver.intake.service import Intake
+from receiver.metrics import CONTENT_TYPE, Metrics
+from receiver.publishing import Publisher
+from receiver.records.apikeys import Scope
+from receiver.records.opening import Records
+from translog.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The process answers."""
+
+    status: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Whether deliveries can be kept and proved; each check is `ok`, or says what is wrong."""
+
+    status: str
+    database: str
+    log: str
+    published: str
+    guard: str
+
+
+class HealthController(Controller):
+    """For probes and scrapers."""
+
+    tags = ("operations",)
+
+    @get("/health/live", operation_id="isLive", summary="The process answers")
+    async def live(self) -> Live:
+        return Live()
+
+    @get(
+        "/health/ready",
+        operation_id="isReady",
+        summary="Deliveries can be kept and proved",
+        responses=problems.responses(401, 403),
+    )
+    async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
+        await _unless_closed(request)
+        state = request.app.state
+        found = await asyncio.to_thread(_check, state.records, state.intake, state.publisher)
+        return Response(found, status_code=200 if found.status == "ok" else 503, headers={"cache-control": "no-store"})
+
+    @get(
+        "/metrics",
+        operation_id="readMetrics",
+        summary="Prometheus metrics",
+        media_type="text/plain",
+        responses=problems.responses(401, 403),
+    )
+    async def metrics(self, request: Request[Any, Any, Any]) -> ASGIApp:
+        await _unless_closed(request)
+        metrics: Metrics = request.app.state.metrics
+        return cast("ASGIApp", Answer(200, metrics.render(), ((b"content-type", CONTENT_TYPE.encode()),)))
+
+
+async def _unless_closed(request: Request[Any, Any, Any]) -> None:
+    records: Records = request.app.state.records
+    if not records.settings.public_metrics:
+        await authorize(request, Scope.OPERATE)
+
+
+def _check(records: Records, intake: Intake, publisher: Publisher) -> Ready:
+    database = log = published = guard = "ok"
+    try:
+        with records.database.read() as tx:
+            tx.execute(sa.select(1))
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is not ready)
+        database = type(error).__name__
+    if intake.recorder.refusal is not None:
+        log = intake.recorder.refusal
+    if overdue := publisher.overdue():
+        published = "entries unpublished for over 10 s: " + ", ".join(
+            f"{name} ({publisher.failures.get(name, 'the publisher is behind')})" for name in overdue
+        )
+    unguarded: list[str] = []
+    for tenant in records.tenants:
+        try:
+            if records.guard.read(tenant.log.verifying_key) is None:
+                unguarded.append(f"{tenant.name} (not known to {records.guard.folder})")
+        except StoreError as error:
+            unguarded.append(f"{tenant.name} ({error})")
+    if unguarded:
+        guard = ", ".join(unguarded)
+    good = (database, log, published, guard) == ("ok", "ok", "ok", "ok")
+    return Ready("ok" if good else "not ready", database, log, published, guard)

@@ -1,0 +1,176 @@
+"""A delivery, from its first byte to its answer: the table of the design's section 6, top to bottom."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import cast
+
+from litestar.types import HTTPScope, Receive
+
+from receiver.answer import Answer
+from receiver.events import Via
+from receiver.intake import answers
+from receiver.intake.admission import Limiter, Proxies
+from receiver.intake.endpoints import Endpoint, Endpoints
+from receiver.intake.recorder import Recorder, Unavailable
+from receiver.intake.signatures import Authenticated, Refused
+from receiver.intake.submission import Submission
+from receiver.metrics import Metrics
+from receiver.providers import Ignored, Unfit
+from receiver.records import keyed
+from receiver.records.opening import Records
+from receiver.strictjson import NotJson, parse
+
+NOT_JSON = "not_json"
+OTHER_ACCOUNT = "other_account"
+
+
+class _TooLargeError(Exception):
+    """The body is over the limit."""
+
+
+class _GoneError(Exception):
+    """The sender went away before its body was here."""
+
+
+class Intake:
+    """What a delivery passes through. Everything in here runs on the loop."""
+
+    def __init__(self, records: Records, metrics: Metrics) -> None:
+        settings = records.settings
+        self.endpoints = Endpoints(records, metrics)
+        self.recorder = Recorder(records, settings.queue, metrics)
+        self._metrics = metrics
+        self._max_body = settings.max_body
+        self._body_timeout = settings.body_timeout
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._refusals = Limiter(settings.refusals_per_minute)
+        self._admissions: dict[str, Limiter] = {}
+
+    async def receive(self, scope: HTTPScope, receive: Receive, source_id: str) -> Answer:
+        """Take one delivery to that source and give its answer."""
+        endpoint = await self.endpoints.get(source_id)
+        if endpoint is None:
+            self._metrics.unknown_sources.inc()
+            return self._unless_too_many(scope, answers.unknown_source())
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                body = await _read_body(receive, self._max_body)
+        except _TooLargeError:
+            endpoint.count("refused:too_large")
+            return answers.too_large(self._max_body)
+        except TimeoutError:
+            endpoint.count("refused:too_slow")
+            return answers.too_slow(self._body_timeout)
+        except _GoneError:
+            endpoint.count("refused:incomplete")
+            return answers.incomplete()
+        now = time.time()
+        verdict = endpoint.verifier.verify(cast("list[tuple[bytes, bytes]]", scope["headers"]), body, now)
+        if isinstance(verdict, Refused):
+            endpoint.count(f"refused:{verdict.reason}")
+            return self._unless_too_many(scope, answers.refused(verdict))
+        if wait := self._over_rate(endpoint, now):
+            endpoint.count("refused:too_many")
+            return answers.too_many("deliveries to this source", wait)
+        submission = _read(endpoint, verdict, body, datetime.fromtimestamp(now, UTC))
+        if submission is None:
+            endpoint.count("ignored")
+            return answers.IGNORED
+        try:
+            outcome = await self.recorder.record(submission)
+        except Unavailable as error:
+            self._metrics.unavailable.inc()
+            return answers.unavailable(str(error))
+        endpoint.count(outcome.status if outcome.new else "duplicate")
+        return answers.kept(outcome)
+
+    def _unless_too_many(self, scope: HTTPScope, answer: Answer) -> Answer:
+        client = scope["client"]
+        address = self._proxies.address(client[0] if client else "", list(scope["headers"]))
+        wait = self._refusals.count(address, time.monotonic())
+        return answers.too_many("refused deliveries from this address", wait) if wait else answer
+
+    def _over_rate(self, endpoint: Endpoint, now: float) -> int:
+        limit = endpoint.source.rate_limit
+        if limit is None:
+            return 0
+        limiter = self._admissions.get(endpoint.source.id)
+        if limiter is None or limiter.per_minute != limit:
+            limiter = self._admissions[endpoint.source.id] = Limiter(limit)
+        return limiter.count("", now)
+
+
+async def _read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises _TooLargeError as soon as it is over the limit, _GoneError if the sender went away."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise _GoneError
+        chunk = message["body"]
+        size += len(chunk)
+        if size > limit:
+            raise _TooLargeError
+        if not message["more_body"] and not chunks:
+            return chunk
+        chunks.append(chunk)
+        if not message["more_body"]:
+            return b"".join(chunks)
+
+
+def _read(endpoint: Endpoint, verdict: Authenticated, body: bytes, received_at: datetime) -> Submission | None:
+    """What an authenticated delivery is to be kept as; None if its type bears on nothing we keep."""
+    try:
+        reading = endpoint.provider.read(parse(body))
+    except NotJson:
+        return _quarantined(endpoint, verdict, body, received_at, NOT_JSON)
+    if isinstance(reading, Ignored):
+        return None
+    if isinstance(reading, Unfit):
+        return _quarantined(endpoint, verdict, body, received_at, reading.reason)
+    event, account = reading.event, endpoint.source.account
+    if account is not None and event.account is not None and event.account != account:
+        return _quarantined(endpoint, verdict, body, received_at, OTHER_ACCOUNT)
+    key = endpoint.tenant.hash_key
+    return Submission(
+        tenant=endpoint.tenant,
+        source_id=endpoint.source.id,
+        provider=endpoint.provider,
+        test=endpoint.source.test,
+        replay_window=endpoint.source.replay_window,
+        via=reading.via,
+        scheme=verdict.scheme,
+        secret_id=verdict.secret_id,
+        received_at=received_at,
+        headers=verdict.headers,
+        body=body,
+        dedupe_key=keyed.dedupe_key(key, endpoint.source.id, reading.via, reading.key),
+        content_key=keyed.content_key(key, reading.digest),
+        event=event,
+        event_data=event.data(),
+        item_key=keyed.item_key(key, endpoint.provider.name, event.item),
+    )
+
+
+def _quarantined(
+    endpoint: Endpoint, verdict: Authenticated, body: bytes, received_at: datetime, reason: str
+) -> Submission:
+    key = keyed.quarantine_key(endpoint.tenant.hash_key, endpoint.source.id, body)
+    return Submission(
+        tenant=endpoint.tenant,
+        source_id=endpoint.source.id,
+        provider=endpoint.provider,
+        test=endpoint.source.test,
+        replay_window=endpoint.source.replay_window,
+        via=Via.WEBHOOK,
+        scheme=verdict.scheme,
+        secret_id=verdict.secret_id,
+        received_at=received_at,
+        headers=verdict.headers,
+        body=body,
+        dedupe_key=key,
+        content_key=key,
+        reason=reason,
+    )

@@ -1,0 +1,212 @@
+"""Tallies: hourly, and at start and stop, each source's deliveries are counted into the log itself.
+
+    deliveries = recorded + duplicate + mismatch + ignored + quarantined + refused
+
+so that counts reconcile, and an hour in which nothing came is told from an hour in which nobody listened. What left a
+row is counted from rows, by their place in the log, so that nothing a killed process wrote is missed or counted
+twice; what left none is counted in memory and lost with the process. So a start that finds a process without its
+stop says `incomplete` of the time before it.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.events import Kind, format_time, new_id, parse_time
+from receiver.intake.endpoints import Endpoint, Endpoints
+from receiver.records.journal import Changing, change
+from receiver.records.opening import Records, Tenant
+from receiver.records.tables import deliveries, processes, sources, tallied
+from translog.canonical import Value
+from translog.errors import TranslogError
+
+_log = logging.getLogger(__name__)
+
+INTERVAL = 3600.0
+HEARTBEAT = 5.0
+DEAD_AFTER = timedelta(seconds=60)
+
+_FROM_ROWS = {
+    Kind.REVOCATION: "recorded",
+    Kind.CONTEXT: "recorded",
+    Kind.MISMATCH: "mismatch",
+    Kind.QUARANTINE: "quarantined",
+}
+_REFUSED = "refused:"
+
+
+class Tallies:
+    """One process's part in the counting."""
+
+    def __init__(self, records: Records, endpoints: Endpoints) -> None:
+        self._records = records
+        self._endpoints = endpoints
+        self.process_id = new_id()
+        self._host = socket.gethostname()
+
+    async def start(self) -> None:
+        """Count what earlier processes left uncounted, and say if one of them did not stop in order."""
+        incomplete = await asyncio.to_thread(self._begin)
+        await self.write(incomplete=incomplete)
+
+    async def run(self) -> None:
+        """Tally every hour, and show every few seconds that this process is alive."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + INTERVAL
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            await asyncio.to_thread(self._show_alive)
+            if loop.time() >= due:
+                due += INTERVAL
+                await self.write(incomplete=await asyncio.to_thread(self._bury_the_dead))
+
+    async def stop(self) -> None:
+        """The last tally of this process, and its end."""
+        await self.write(incomplete=False)
+        await asyncio.to_thread(self._end)
+
+    async def write(self, *, incomplete: bool) -> None:
+        """Append a tally of every source. What fails is counted into the next one."""
+        for tenant in self._records.tenants:
+            mine = [endpoint for endpoint in self._endpoints.all() if endpoint.tenant.id == tenant.id]
+            taken = [(endpoint, Counter(endpoint.counts)) for endpoint in mine]
+            if not mine:
+                continue
+            try:
+                await asyncio.to_thread(self._write, tenant, taken, incomplete)
+            except (SQLAlchemyError, TranslogError) as error:
+                _log.error("the tally of tenant %s is put off: %s", tenant.name, type(error).__name__)
+                continue
+            for endpoint, counts in taken:
+                endpoint.counts.subtract(counts)
+
+    def _write(self, tenant: Tenant, taken: Sequence[tuple[Endpoint, Counter[str]]], incomplete: bool) -> None:
+        with change(self._records.database, tenant.log) as changing:
+            for endpoint, counts in taken:
+                source_id = endpoint.source.id
+                began, from_index = self._tallied_until(changing.tx, tenant, source_id, changing.now)
+                rows = _count_rows(changing.tx, source_id, tenant.log_id, from_index, changing.head.size)
+                changing.tell(
+                    Kind.TALLY,
+                    {
+                        "counts": _equation(rows, counts),
+                        "from": began,
+                        "incomplete": incomplete,
+                        "process": self.process_id,
+                        "source": source_id,
+                        "until": changing.now,
+                    },
+                )
+                _keep_until(changing, tenant, source_id)
+
+    def _tallied_until(self, tx: sa.Connection, tenant: Tenant, source_id: str, now: str) -> tuple[str, int]:
+        row = tx.execute(sa.select(tallied).where(tallied.c.source_id == source_id)).one_or_none()
+        if row is None:
+            created = tx.execute(sa.select(sources.c.created_at).where(sources.c.id == source_id)).scalar_one_or_none()
+            return created or now, 0
+        return row.until, row.next_index if row.log_id == tenant.log_id else 0
+
+    # ---- processes ----------------------------------------------------------------------------------------------
+
+    def _begin(self) -> bool:
+        now = format_time(datetime.now(UTC))
+        incomplete = self._bury_the_dead()
+        with self._records.database.write() as tx:
+            tx.execute(
+                sa.insert(processes).values(
+                    id=self.process_id, host=self._host, pid=os.getpid(), started_at=now, seen_at=now
+                )
+            )
+        return incomplete
+
+    def _show_alive(self) -> None:
+        with self._records.database.write() as tx:
+            tx.execute(
+                sa.update(processes)
+                .where(processes.c.id == self.process_id)
+                .values(seen_at=format_time(datetime.now(UTC)))
+            )
+
+    def _end(self) -> None:
+        with self._records.database.write() as tx:
+            tx.execute(
+                sa.update(processes)
+                .where(processes.c.id == self.process_id)
+                .values(stopped_at=format_time(datetime.now(UTC)))
+            )
+
+    def _bury_the_dead(self) -> bool:
+        """Note the end of processes that are gone without having noted it; whether there were any."""
+        now = datetime.now(UTC)
+        with self._records.database.write() as tx:
+            rows = tx.execute(
+                sa.select(processes).where(processes.c.stopped_at.is_(None), processes.c.id != self.process_id)
+            ).all()
+            dead = [row.id for row in rows if self._is_dead(row.host, row.pid, parse_time(row.seen_at), now)]
+            if dead:
+                tx.execute(sa.update(processes).where(processes.c.id.in_(dead)).values(stopped_at=format_time(now)))
+        return bool(dead)
+
+    def _is_dead(self, host: str, pid: int, seen_at: datetime, now: datetime) -> bool:
+        if now - seen_at > DEAD_AFTER:
+            return True
+        # On this machine there is no need to wait: a pid that is ours, or nobody's, is not the other process.
+        return host == self._host and (pid == os.getpid() or not _runs(pid))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _count_rows(tx: sa.Connection, source_id: str, log_id: int, start: int, end: int) -> Counter[str]:
+    rows = tx.execute(
+        sa.select(deliveries.c.kind, sa.func.count())
+        .where(
+            deliveries.c.source_id == source_id,
+            deliveries.c.log_id == log_id,
+            deliveries.c.log_index >= start,
+            deliveries.c.log_index < end,
+        )
+        .group_by(deliveries.c.kind)
+    )
+    counts = Counter[str]()
+    for kind, number in rows:
+        counts[_FROM_ROWS[Kind(kind)]] += number
+    return counts
+
+
+def _equation(rows: Counter[str], counts: Counter[str]) -> dict[str, Value]:
+    refused: dict[str, Value] = {
+        name.removeprefix(_REFUSED): number
+        for name, number in sorted(counts.items())
+        if name.startswith(_REFUSED) and number
+    }
+    terms = {
+        "duplicate": counts["duplicate"],
+        "ignored": counts["ignored"],
+        "mismatch": rows["mismatch"],
+        "quarantined": rows["quarantined"],
+        "recorded": rows["recorded"],
+    }
+    total = sum(terms.values()) + sum(number for number in refused.values() if isinstance(number, int))
+    return {**terms, "deliveries": total, "refused": refused}
+
+
+def _keep_until(changing: Changing, tenant: Tenant, source_id: str) -> None:
+    values = {"log_id": tenant.log_id, "next_index": changing.head.size, "until": changing.now}
+    moved = changing.tx.execute(sa.update(tallied).where(tallied.c.source_id == source_id).values(**values))
+    if moved.rowcount == 0:
+        changing.tx.execute(sa.insert(tallied).values(source_id=source_id, **values))

