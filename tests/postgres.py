@@ -87,7 +87,7 @@ def running_cluster(binaries: Path) -> Generator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="rescind-postgres-", dir="/tmp"))
     try:
         if "user" in run_as:
-            os.chown(folder, run_as["user"], run_as["group"])
+            os.chown(folder, run_as["user"], -1)
             binaries = _reachable(binaries, folder, run_as)
         command = [binaries / "initdb", "--pgdata", folder / "data", "--username", SUPERUSER, "--auth", "trust"]
         subprocess.run(

@@ -240,6 +240,8 @@ class Log:
         self._must_be(root, frontier.root(), size, "its tiles", "the published checkpoint")
         frontier.extend(merkle.leaf_hash(entry) for entry in self.store.entries(tx, size, head.size))
         self._must_be(head.root, frontier.root(), head.size, "its entries", "its head")
+        tiles_root = merkle.tree_root(head.size, self._stored_hashes(tx, head.size))
+        self._must_be(head.root, tiles_root, head.size, "its tiles", "its head")
 
     def _must_be(self, expected: bytes, found: bytes, size: int, finder: str, expecter: str) -> None:
         if expected != found:

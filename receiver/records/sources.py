@@ -157,7 +157,8 @@ def sources_version(records: Records) -> bytes:
 
 
 def _fingerprint(records: Records, secret: str) -> bytes:
-    """What tells two equal secrets apart from all others without the database giving either away."""
+    """What two equal secrets share, without the database giving them away. `whsec_` is no part of a secret."""
+    secret = secret.removeprefix("whsec_")
     return hmac.digest(records.vault.derive("secret-fingerprint"), secret.encode(), "sha256")
 
 

@@ -1,0 +1,98 @@
+"""What commands share: the data folder, errors as sentences, secrets that are never arguments."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from receiver.records.engine import UnsafeDatabaseError
+from receiver.records.migrations import SchemaError
+from receiver.records.opening import DEFAULT_TENANT, Records, RecordsError
+from receiver.records.vault import VaultError
+from receiver.settings import Settings, load
+from translog.errors import TranslogError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MAX_SECRET = 4096
+
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./rescind-data, or RESCIND_DATA]"
+)
+tenant_option = click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Made on first use.")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else.")
+
+
+def settings_of(**given: Any) -> Settings:
+    """The settings, with what the command was given. A setting that cannot be read ends the command with a sentence."""
+    try:
+        return load(**given)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise click.ClickException("a setting cannot be used: " + "; ".join(lines)) from error
+
+
+@contextmanager
+def opened(data: Path | None, *, check: bool = True, **given: Any) -> Generator[Records]:
+    """The records of a data folder, made there if they are new; closed at the end."""
+    records = Records.open(settings_of(data=data, **given), check=check)
+    try:
+        for tenant in records.tenants:
+            if not records.must_be_guarded(tenant):
+                click.echo(
+                    f"warning: the guard {records.guard.folder} knows nothing of the log of tenant {tenant.name}: "
+                    "whether this database was put back from a copy cannot be told",
+                    err=True,
+                )
+        yield records
+    finally:
+        records.close()
+
+
+def plainly(command: Callable[P, R]) -> Callable[P, R]:
+    """End a command by what is wrong, in a sentence, instead of by a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (RecordsError, VaultError, UnsafeDatabaseError, SchemaError, TranslogError) as error:
+            raise click.ClickException(str(error)) from error
+        except SQLAlchemyError as error:
+            raise click.ClickException(f"the database: {str(error).splitlines()[0]}") from error
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror}") from error
+
+    return run
+
+
+def read_secret(file: Path | None, *, from_stdin: bool) -> str | None:
+    """A secret from a file or standard input, without its one trailing newline; None if neither was named."""
+    if file is not None and from_stdin:
+        raise click.UsageError("give --secret-file or --secret-stdin, not both")
+    if file is None and not from_stdin:
+        return None
+    raw = sys.stdin.buffer.read(MAX_SECRET + 1) if file is None else file.read_bytes()
+    if len(raw) > MAX_SECRET:
+        raise click.ClickException(f"a secret is at most {MAX_SECRET} bytes")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise click.ClickException("the secret is not UTF-8 text") from None
+    secret = text.removesuffix("\n").removesuffix("\r")
+    if not secret:
+        raise click.ClickException("the secret is empty")
+    return secret
+
+
+def show(value: dict[str, Any], *, as_json: bool, lines: list[str]) -> None:
+    """Print a result: as one JSON object, or in words."""
+    click.echo(json.dumps(value) if as_json else "\n".join(lines))

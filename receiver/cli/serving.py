@@ -1,0 +1,28 @@
+"""`receiver serve`: the service."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from receiver.cli.common import data_option, opened, plainly
+
+
+@click.command()
+@data_option
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@plainly
+def serve(data: Path | None, host: str, port: int) -> None:
+    """Receive deliveries and answer auditors, until SIGTERM or Ctrl-C."""
+    from receiver.app import create_app
+    from receiver.server import listen
+    from receiver.server import serve as run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with opened(data) as records:
+        listening = listen(host, port)
+        address, bound = listening.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        click.echo(f"Rescind listens on http://{shown}:{bound} (data in {records.settings.data})", err=True)
+        run(create_app(records), listening)
