@@ -80,6 +80,7 @@ def create_app(records: Records) -> Litestar:
             components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
         ),
         request_max_body_size=records.settings.max_body,
+        logging_config=None,
         debug=False,
     )
 

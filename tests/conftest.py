@@ -1,14 +1,10 @@
-"""What tests ask for by name: a database of each kind, settings and records on it, none of it the user's own.
+"""What tests ask for by name: a database of either kind, settings and records on it, none of it the user's own.
 
-postgresql     the cluster, one for the run
-database_url   a new, empty database, on SQLite and on PostgreSQL in turn
-database       the same, opened and with its schema
-settings       the settings of a first start on it, with a guard beside it
-records        those opened: a tenant `default` and its log
+A test that names `database_url`, or anything made from it, runs twice: on SQLite and on PostgreSQL.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -23,7 +19,7 @@ ORIGIN = "example.com/rescind"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
     """No setting comes from the user's environment, and no guard is ever written to the user's home."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("RESCIND_")]:
@@ -33,7 +29,7 @@ def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Cluster]:
+def postgresql() -> Generator[Cluster]:
     """A running PostgreSQL. Without one the test is skipped, but fails in CI, where it is never to be left out."""
     binaries = find_binaries()
     if binaries is None:
@@ -46,7 +42,7 @@ def postgresql() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def postgresql_url(postgresql: Cluster) -> Iterator[str]:
+def postgresql_url(postgresql: Cluster) -> Generator[str]:
     """The URL of a new, empty database on PostgreSQL."""
     name = postgresql.create_database()
     yield postgresql.url(name)
@@ -66,7 +62,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
+def database(database_url: str) -> Generator[Database]:
     """A new database of either kind, with its schema."""
     database = Database(database_url)
     upgrade(database)
@@ -81,7 +77,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def records(settings: Settings) -> Iterator[Records]:
+def records(settings: Settings) -> Generator[Records]:
     """Records just opened for the first time."""
     records = Records.open(settings)
     yield records

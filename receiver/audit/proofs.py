@@ -104,7 +104,7 @@ class ProofsController(Controller):
             return Response(shape, media_type="application/json")
         return Response(
             shape.tlog_proof.encode(),
-            media_type="text/plain; charset=utf-8",
+            media_type="text/plain",
             headers={"content-disposition": f'attachment; filename="{event_id}.tlog-proof"'},
         )
 

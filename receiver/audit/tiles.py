@@ -8,10 +8,10 @@ import asyncio
 import gzip
 from typing import Any, cast
 
-from litestar import Controller, Request, route
-from litestar.enums import HttpMethod
+from litestar import Controller, Request, get, head
 from litestar.types import ASGIApp
 
+from receiver import problems
 from receiver.access import authorize
 from receiver.answer import Answer
 from receiver.problems import Problem
@@ -31,18 +31,26 @@ class TilesController(Controller):
     path = "/log"
     tags = ("log",)
 
-    @route(
-        "/{tenant:str}/{resource:path}",
-        http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    @get(
+        "/{tenant_name:str}/{resource:path}",
         operation_id="readLog",
         summary="Checkpoint, tile or entry bundle",
         description="C2SP tlog-tiles: `checkpoint`, `tile/<L>/<N>[.p/<W>]`, `tile/entries/<N>[.p/<W>]`.",
+        media_type="application/octet-stream",
+        responses=problems.responses(401, 403, 404),
     )
-    async def read(self, request: Request[Any, Any, Any], tenant: str, resource: str) -> ASGIApp:
+    async def read(self, request: Request[Any, Any, Any], tenant_name: str, resource: str) -> ASGIApp:
+        return await self._read(request, tenant_name)
+
+    @head("/{tenant_name:str}/{resource:path}", include_in_schema=False)
+    async def read_head(self, request: Request[Any, Any, Any], tenant_name: str, resource: str) -> ASGIApp:
+        return await self._read(request, tenant_name)
+
+    async def _read(self, request: Request[Any, Any, Any], tenant_name: str) -> ASGIApp:
         records: Records = request.app.state.records
-        log, visibility = await self._log(request, records, tenant)
+        log, visibility = await self._log(request, records, tenant_name)
         scope = request.scope
-        path = scope["raw_path"].decode("latin-1").partition("?")[0].removeprefix(f"/log/{tenant}/")
+        path = scope["raw_path"].decode("latin-1").partition("?")[0].removeprefix(f"/log/{tenant_name}/")
         if path == "checkpoint":
             note = log.published.note
             return _answer(note, "text/plain; charset=utf-8", f"{visibility}, {_SECONDS}")

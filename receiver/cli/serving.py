@@ -20,6 +20,7 @@ def serve(data: Path | None, host: str, port: int) -> None:
     from receiver.server import serve as run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     with opened(data) as records:
         listening = listen(host, port)
         address, bound = listening.getsockname()[:2]

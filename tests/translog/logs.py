@@ -58,15 +58,15 @@ def rederive(database: Database, guard: Guard | None = None) -> reference.Entrie
     """
     with database.read() as tx:
         head = tx.execute(sa.select(store.logs)).one()
-        entry_rows = tx.execute(sa.select(store.entries).order_by(store.entries.c.index)).all()
-        tile_rows = tx.execute(sa.select(store.tiles)).all()
+        numbered = tx.execute(sa.select(store.entries.c.index, store.entries.c.data).order_by(sa.text("1"))).all()
+        tile_rows = tx.execute(sa.select(store.tiles.c.level, store.tiles.c.index, store.tiles.c.data)).all()
         published = tx.execute(sa.select(store.published)).one_or_none()
         checkpoints = tx.execute(sa.select(store.checkpoints).order_by(store.checkpoints.c.size)).all()
-    entries = tuple(row.data for row in entry_rows)
+    entries = tuple(data for _, data in numbered)
 
-    assert [row.index for row in entry_rows] == list(range(head.size)), "entries are dense"
+    assert [index for index, _ in numbered] == list(range(head.size)), "entries are dense"
     assert head.root == reference.mth(entries)
-    assert {TilePlace(row.level, row.index): row.data for row in tile_rows} == all_tiles(entries)
+    assert {TilePlace(level, index): data for level, index, data in tile_rows} == all_tiles(entries)
     for row in checkpoints:
         checkpoint = POLICY.open(row.note)
         assert (checkpoint.size, checkpoint.root) == (row.size, reference.mth(entries[: row.size]))
