@@ -8,7 +8,8 @@ import asyncio
 import gzip
 from typing import Any, cast
 
-from litestar import Controller, Request, get, head
+from litestar import Controller, Request, get, route
+from litestar.enums import HttpMethod
 from litestar.types import ASGIApp
 
 from receiver import problems
@@ -42,7 +43,7 @@ class TilesController(Controller):
     async def read(self, request: Request[Any, Any, Any], tenant_name: str, resource: str) -> ASGIApp:
         return await self._read(request, tenant_name)
 
-    @head("/{tenant_name:str}/{resource:path}", include_in_schema=False)
+    @route("/{tenant_name:str}/{resource:path}", http_method=[HttpMethod.HEAD], include_in_schema=False)
     async def read_head(self, request: Request[Any, Any, Any], tenant_name: str, resource: str) -> ASGIApp:
         return await self._read(request, tenant_name)
 
