@@ -18,8 +18,9 @@ from enum import StrEnum
 from threading import Lock
 from typing import Any, Self
 
+from receiver import encoding
 from receiver.strictjson import Json, plain
-from translog import canonical
+from translog.canonical import Value
 
 
 class Kind(StrEnum):
@@ -138,7 +139,8 @@ class Event:
         A `Number` in the details becomes the text of its literal. Raises `translog.errors.FormatError` if a string or
         name is outside canonical JSON, which no string of a parsed document is.
         """
-        return canonical.encode(
+        encoding.ascii_names(self.details)
+        return encoding.canonical(
             {
                 "account": self.account,
                 "amount": self.amount,
@@ -168,7 +170,7 @@ class Past:
     occurred_at: datetime | None
     amount: str | None
     quantity: str | None
-    details: Mapping[str, canonical.Value]
+    details: Mapping[str, Value]
 
     @classmethod
     def from_event(cls, event: Event, log_index: int) -> Self:

@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import socket
+from http import HTTPStatus
+from typing import cast
 
 import uvicorn
 from litestar import Litestar
@@ -10,28 +12,24 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from receiver.problems import CONTENT_TYPE, Problem
 
-HEADERS_TIMEOUT = 10.0  # seconds from a connection's or a request's first byte to the end of its headers
 MAX_HEADERS = 64 * 1024
 GRACE = 10  # seconds for what is under way when the service is stopped
 
 
-class BoundedHeaders(HttpToolsProtocol):
-    """uvicorn's protocol with a limit on the size of the headers and on the time they may take.
+class BoundedRequests(HttpToolsProtocol):
+    """uvicorn's protocol with a limit on the size of the headers and on the time a whole request may take to arrive.
 
-    Without it a connection that never ends its headers stays open, and 8 MB of them are taken.
+    Without it a connection that never ends its headers or body stays open, and 8 MB of headers are taken. The time is
+    looked at once a second for all connections, since a timer for each request would cost a twentieth of its time.
     """
 
-    _timer: asyncio.TimerHandle | None = None
-    _header_bytes = 0
+    _awaited_since: float | None = None  # on the loop's clock, while a request, or its first byte, is outstanding
     _in_headers = True
+    _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._begin_headers()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_headers()
-        super().connection_lost(exc)
+        self._awaited_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         if self._in_headers:
@@ -41,38 +39,37 @@ class BoundedHeaders(HttpToolsProtocol):
             self._refuse(Problem(431, f"The headers of a request are at most {MAX_HEADERS} bytes"))
 
     def on_message_begin(self) -> None:
-        self._begin_headers()
+        self._awaited_since = self.loop.time()
+        self._in_headers = True
+        self._header_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._end_headers()
+        self._in_headers = False
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._awaited_since = None
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(Problem(400, "This is not an HTTP request that can be read"))
 
-    def _begin_headers(self) -> None:
-        self._in_headers = True
-        self._header_bytes = 0
-        if self._timer is None:
-            self._timer = self.loop.call_later(HEADERS_TIMEOUT, self._too_slow)
-
-    def _end_headers(self) -> None:
-        self._in_headers = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _too_slow(self) -> None:
-        self._timer = None
-        if not self.transport.is_closing():
-            self._refuse(Problem(408, f"The headers did not arrive within {HEADERS_TIMEOUT:g} seconds"))
+    def refuse_if_slow(self, limit: float) -> None:
+        """End the connection if a request on it has been arriving for longer than `limit` seconds."""
+        since = self._awaited_since
+        if since is None or self.loop.time() - since <= limit or self.transport.is_closing():
+            return
+        if not self._in_headers and self.cycle.response_started:
+            self.transport.close()  # it was answered without its body
+        else:
+            self._refuse(Problem(408, f"The request did not arrive within {limit:g} seconds"))
 
     def _refuse(self, problem: Problem) -> None:
         body = problem.body
         head = (
-            f"HTTP/1.1 {problem.status} \r\ncontent-type: {CONTENT_TYPE}\r\ncontent-length: {len(body)}\r\n"
-            "connection: close\r\n\r\n"
+            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\ncontent-type: {CONTENT_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
@@ -92,26 +89,43 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _leave_to_uvicorn(number: int, frame: object) -> None:
-    """Uvicorn raises the signal again once it has stopped; without a handler that would kill us with it."""
+def make_server(app: Litestar, request_timeout: float) -> uvicorn.Server:
+    """uvicorn, configured. `request_timeout` is how many seconds a request's headers and body may take to arrive;
+    it is looked at once a second.
+    """
 
+    async def refuse_slow() -> None:
+        for connection in cast("list[object]", list(server.server_state.connections)):
+            if isinstance(connection, BoundedRequests):
+                connection.refuse_if_slow(request_timeout)
 
-def serve(app: Litestar, listening: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; what is under way is ended in order, then this returns."""
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=BoundedHeaders,
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=GRACE,
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http=BoundedRequests,
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE,
+            callback_notify=refuse_slow,
+            timeout_notify=0,
+        )
     )
+    return server
+
+
+def serve(app: Litestar, listening: socket.socket, request_timeout: float) -> None:
+    """Serve until SIGTERM or SIGINT; what is under way is ended in order, then this returns."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave_to_uvicorn)
-    uvicorn.Server(config).run(sockets=[listening])
+    make_server(app, request_timeout).run(sockets=[listening])
+
+
+def _leave_to_uvicorn(number: int, frame: object) -> None:
+    """Uvicorn raises the signal again once it has stopped; without a handler that would kill us with it."""

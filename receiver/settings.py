@@ -35,7 +35,7 @@ class Settings(BaseSettings):
 
     publish_interval: float = Field(default=1.0, gt=0, le=60)
     max_body: int = Field(default=256 * 1024, ge=1024, le=16 * 1024 * 1024)
-    body_timeout: float = Field(default=10.0, gt=0)
+    request_timeout: float = Field(default=10.0, gt=0)  # for headers and body to arrive
     queue: int = Field(default=4096, ge=1)  # deliveries waiting to be recorded, before 503
     refusals_per_minute: int = Field(default=600, ge=1)  # 401s and 404s for one address, before 429
     trusted_proxies: str = ""  # addresses or networks, separated by commas, whose X-Forwarded-For is believed

@@ -64,7 +64,23 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database(database_url: str) -> Generator[Database]:
     """A new database of either kind, with its schema."""
-    database = Database(database_url)
+    yield from _with_schema(database_url)
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url: str) -> Generator[Database]:
+    """A new SQLite database with its schema, for what need not be tried twice."""
+    yield from _with_schema(sqlite_url)
+
+
+@pytest.fixture
+def postgresql_database(postgresql_url: str) -> Generator[Database]:
+    """A new database on PostgreSQL with its schema, for what only a server can do."""
+    yield from _with_schema(postgresql_url)
+
+
+def _with_schema(url: str) -> Generator[Database]:
+    database = Database(url)
     upgrade(database)
     yield database
     database.dispose()

@@ -1,8 +1,8 @@
 """A real PostgreSQL for the tests: a cluster of its own on a Unix socket, gone when the test run is, however it ends.
 
-PostgreSQL refuses to run as root, so for root it is run as `nobody`. Its files are in a folder of their own under
-/tmp that only that user (and root) may enter: the path of a socket has 107 bytes at most, which rules a test's own
-temporary folder out. Nothing of it listens on a network.
+PostgreSQL refuses to run as root, so for root it is run as `nobody`. Its files are in a folder that only that user (and
+root) may enter, in memory where there is room: it waits for its disk at every turn, as it must, and a test may ask for
+a database of its own. Nothing of it listens on a network.
 """
 
 import importlib.util
@@ -28,10 +28,12 @@ SETTINGS = {
     "fsync": "on",  # the service refuses a server that would lose what it acknowledged
     "max_connections": "100",
     "shared_buffers": "32MB",
+    "max_wal_size": "128MB",
     "autovacuum": "off",  # it would hold on to a database that is about to be dropped
     "log_min_messages": "fatal",
 }
 START_SECONDS = 30
+ROOM = 1 << 30  # bytes
 
 _numbers = count(1)
 
@@ -52,15 +54,24 @@ class Cluster:
         """The SQLAlchemy URL of one of its databases."""
         return f"postgresql+psycopg://{SUPERUSER}@/{database}?host={self.folder}"
 
-    def execute(self, statement: str) -> None:
-        """Run one statement as the superuser, outside any transaction and any database of a test."""
+    def execute(self, statement: str) -> object:
+        """Run one statement as the superuser, outside any transaction and any database of a test; its one value."""
         with psycopg.connect(host=str(self.folder), user=SUPERUSER, dbname="postgres", autocommit=True) as connection:
-            connection.execute(statement.encode())
+            result = connection.execute(statement.encode())
+            row = result.fetchone() if result.description else None
+        return None if row is None else row[0]
 
-    def create_database(self, template: str = "template0") -> str:
+    def configure(self, setting: str, value: str) -> None:
+        """Change a setting of the running server, and wait until new sessions have it."""
+        self.execute(f"ALTER SYSTEM SET {setting} = '{value}'")
+        self.execute("SELECT pg_reload_conf()")
+        while self.execute(f"SHOW {setting}") != value:
+            time.sleep(0.01)
+
+    def create_database(self, name: str | None = None, template: str = "template0") -> str:
         """Make a new database, empty or a copy of another that nobody is connected to; its name."""
-        name = f"test_{next(_numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        name = name or f"test_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return name
 
     def drop_database(self, name: str) -> None:
@@ -84,11 +95,14 @@ def find_binaries() -> Path | None:
 def running_cluster(binaries: Path) -> Generator[Cluster]:
     """A fresh cluster that runs for as long as the block does. Raises RuntimeError if it does not start."""
     run_as = _ordinary_user()
-    folder = Path(tempfile.mkdtemp(prefix="rescind-postgres-", dir="/tmp"))
+    reachable = _may_run(binaries, run_as)
+    # Not the usual temporary folder: the path of a socket has 107 bytes at most.
+    folder = Path(tempfile.mkdtemp(prefix="rescind-postgres-", dir=_memory() if reachable else "/tmp"))
     try:
         if "user" in run_as:
             os.chown(folder, run_as["user"], -1)
-            binaries = _reachable(binaries, folder, run_as)
+        if not reachable:
+            binaries = _copied(binaries, folder)
         command = [binaries / "initdb", "--pgdata", folder / "data", "--username", SUPERUSER, "--auth", "trust"]
         subprocess.run(
             [*command, "--encoding", "UTF8", "--no-locale", "--no-sync"],
@@ -152,15 +166,26 @@ def _ordinary_user() -> _RunAs:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _reachable(binaries: Path, folder: Path, run_as: _RunAs) -> Path:
-    """The binaries themselves, or a copy of them where the user may not enter the folders above (root's home)."""
+def _memory() -> str:
+    memory = "/dev/shm"
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM
+    return memory if roomy else "/tmp"
+
+
+def _may_run(binaries: Path, run_as: _RunAs) -> bool:
+    """Whether the user may enter the folders above them, which for root's home is not so."""
     try:
         subprocess.run([binaries / "postgres", "--version"], check=True, stdout=subprocess.DEVNULL, cwd="/", **run_as)
     except PermissionError:
-        install, site_packages = binaries.parent, binaries.parents[2]
-        copied = folder / "site-packages"
-        shutil.copytree(install, copied / install.relative_to(site_packages), symlinks=True)
-        libraries = f"{install.parent.name}.libs"  # where the binaries look for them, relative to themselves
-        shutil.copytree(site_packages / libraries, copied / libraries)
-        return copied / binaries.relative_to(site_packages)
-    return binaries
+        return False
+    return True
+
+
+def _copied(binaries: Path, folder: Path) -> Path:
+    """A copy of the test dependency's binaries, beside its libraries as they are beside it where it is installed."""
+    package = binaries.parents[1]
+    copy = folder / package.name / binaries.parent.name
+    shutil.copytree(binaries.parent, copy, symlinks=True)
+    libraries = f"{package.name}.libs"
+    shutil.copytree(package.parent / libraries, folder / libraries)
+    return copy / binaries.name

@@ -18,6 +18,7 @@ import base64
 import binascii
 import hmac
 import json
+from functools import cache
 from typing import TypeAlias, cast
 
 from translog.errors import FormatError
@@ -44,8 +45,6 @@ MAX_NESTING = 64
 """Arrays and objects within one another, the outermost counted."""
 
 SALT_SIZE = 32
-
-_COMMITMENT_PREFIX = b"rescind/commitment/v1\n"
 
 # The nesting is bounded before this runs, so its own search for cycles would only cost time.
 _write = json.JSONEncoder(
@@ -104,9 +103,14 @@ def commitment(salt: bytes, label: str, data: bytes) -> str:
     """
     if len(salt) != SALT_SIZE:
         raise FormatError(f"commitment: a salt is exactly {SALT_SIZE} bytes, this one has {len(salt)}")
+    return hmac.digest(salt, _commitment_prefix(label) + data, "sha256").hex()
+
+
+@cache
+def _commitment_prefix(label: str) -> bytes:
     if not (label.isascii() and label.isidentifier()):
         raise FormatError(f"commitment: the label {label!r} is not an ASCII identifier")
-    return hmac.digest(salt, b"%b%b\n%b" % (_COMMITMENT_PREFIX, label.encode(), data), "sha256").hex()
+    return b"rescind/commitment/v1\n%b\n" % label.encode()
 
 
 def to_base64(data: bytes) -> str:

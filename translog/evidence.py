@@ -25,12 +25,12 @@ from translog.errors import EvidenceError, FormatError
 from translog.policy import Policy
 from translog.proof import TlogProof
 
-__all__ = ["MAX_LEAF_SIZE", "Delivery", "Evidence", "Leaf", "Opening", "Verified", "verify"]
+__all__ = ["LEAF_VERSION", "MAX_LEAF_SIZE", "Delivery", "Evidence", "Leaf", "Opening", "Verified", "verify"]
 
 MAX_LEAF_SIZE = 65_535
 """Bytes of a leaf: what the 16-bit length in an entry bundle can state (C2SP tlog-tiles)."""
 
-_VERSION = 1
+LEAF_VERSION = 1
 _LEAF = frozenset({"v", "kind", "id", "logged_at", "facts", "event", "delivery"})
 _EVIDENCE = frozenset({"entry", "event", "delivery", "issuer"})
 _OPENING = frozenset({"data", "salt"})
@@ -77,9 +77,9 @@ class Leaf:
         if len(data) > MAX_LEAF_SIZE:
             raise FormatError(f"leaf: {len(data)} bytes, at most {MAX_LEAF_SIZE} are allowed")
         members = _members(decode(data), "leaf", _LEAF)
-        if type(members["v"]) is not int or members["v"] != _VERSION:  # True equals 1
+        if type(members["v"]) is not int or members["v"] != LEAF_VERSION:  # True equals 1
             raise FormatError(
-                f"leaf: version {members['v']!a} is not known here, only {_VERSION}; a newer translog may know it"
+                f"leaf: version {members['v']!a} is not known here, only {LEAF_VERSION}; a newer translog may know it"
             )
         return cls(
             kind=_text(members, "kind", "leaf"),
@@ -94,7 +94,7 @@ class Leaf:
         """The entry as it is logged. Raises `FormatError` above `MAX_LEAF_SIZE` and as `canonical.encode` does."""
         data = encode(
             {
-                "v": _VERSION,
+                "v": LEAF_VERSION,
                 "kind": self.kind,
                 "id": self.id,
                 "logged_at": self.logged_at,

@@ -48,6 +48,11 @@ class Guard:
                 "Put it back from a copy; without it nobody can tell whether this database was rolled back"
             ) from error
 
+    def origins(self) -> frozenset[str]:
+        """The origins of all checkpoints here, not verified: logs that no database knows any more are among them."""
+        files = self.folder.glob("*.checkpoint")
+        return frozenset(file.read_bytes().partition(b"\n")[0].decode(errors="replace") for file in files)
+
     def advance(self, key: VerifyingKey, note: bytes) -> None:
         """Write a checkpoint that is about to leave the process. When this returns it is durable.
 
@@ -72,7 +77,7 @@ class Guard:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(path)
-            _fsync_folder(self.folder)
+            fsync_folder(self.folder)
 
     def _path(self, key: VerifyingKey, suffix: str) -> Path:
         return self.folder / f"{hashlib.sha256(str(key).encode()).hexdigest()}.{suffix}"
@@ -91,8 +96,8 @@ class Guard:
             yield
 
 
-def _fsync_folder(folder: Path) -> None:
-    # Until the folder itself is on disk a power cut may bring the old name back.
+def fsync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk: until then a power cut may undo a file's making or renaming."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

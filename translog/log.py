@@ -24,13 +24,13 @@ import sqlalchemy as sa
 
 from translog import lookup, merkle, note
 from translog.checkpoint import Checkpoint
-from translog.errors import LogDamaged, LogRegressed, NotPublished, ProofError, TranslogError
+from translog.errors import FormatError, LogDamaged, LogRegressed, NotPublished, ProofError, StoreError, TranslogError
 from translog.guard import Guard
 from translog.merkle import HASH_SIZE, Frontier, HashReader
 from translog.note import SigningKey, VerifyingKey
 from translog.policy import Policy
 from translog.store import Head, Published, Store, TilePlace
-from translog.tiles import TILE_HEIGHT, TILE_WIDTH, Bundle, Tile, encode_bundle, hash_reader, width_at
+from translog.tiles import MAX_ENTRY_SIZE, TILE_HEIGHT, TILE_WIDTH, Bundle, Tile, encode_bundle, hash_reader, width_at
 
 CACHED_TILES = 4096  # full ones, 8 KiB each
 
@@ -52,14 +52,17 @@ class _Edge(NamedTuple):
 
 
 class Log:
-    """One log: its origin, the key it signs with, its store, and the guard that it is held to (None: none is)."""
+    """One log: its origin, the key it signs with, its store, and the guard that it is held to (None: none is).
 
-    def __init__(self, origin: str, key: SigningKey, store: Store, guard: Guard | None) -> None:
+    Given a verifying key alone the log is closed: it can be read, and neither grows nor signs any more.
+    """
+
+    def __init__(self, origin: str, key: SigningKey | VerifyingKey, store: Store, guard: Guard | None) -> None:
         self.origin = origin
         self.store = store
         self.guard = guard
-        self._key = key
-        self.verifying_key: VerifyingKey = key.verifying_key()
+        self._key = key if isinstance(key, SigningKey) else None
+        self.verifying_key: VerifyingKey = key.verifying_key() if isinstance(key, SigningKey) else key
         self._policy = Policy.of(self.verifying_key)
         self._edge: _Edge | None = None
         self._seen = Head(0, merkle.EMPTY_ROOT, "")
@@ -75,8 +78,9 @@ class Log:
         """Lock the head until the transaction ends, and give it. The transaction must begin with this.
 
         Raises LogRegressed if the head is behind what this process has seen committed, or of that size with another
-        root: then nothing may be written, since the database is not the one it was.
+        root: then nothing may be written, since the database is not the one it was. Raises StoreError if it is closed.
         """
+        self._signing_key()
         head = self.store.lock_head(tx)
         self._must_not_regress(head)
         if self._edge is None or self._edge.head != head:
@@ -86,8 +90,12 @@ class Log:
     def append(self, tx: sa.Connection, entries: Sequence[bytes], logged_at: str) -> Appended:
         """Append entries (bytes, at most 65,535 each) under the lock; `logged_at` becomes the head's time.
 
-        Nothing is durable, and nothing may be acknowledged, before the caller's commit.
+        Nothing is durable, and nothing may be acknowledged, before the caller's commit. Raises FormatError for an
+        entry that is too large, and LogRegressed without the lock.
         """
+        largest = max(map(len, entries), default=0)
+        if largest > MAX_ENTRY_SIZE:
+            raise FormatError(f"an entry for {self.origin} has {largest} bytes; it may have {MAX_ENTRY_SIZE}")
         edge, self._edge = self._edge, None  # whatever fails from here on, this edge is not used again
         if edge is None:
             raise LogRegressed(f"append to {self.origin} without its lock")
@@ -105,6 +113,11 @@ class Log:
         with self._seen_lock:
             if head.size > self._seen.size:
                 self._seen = head
+
+    def _signing_key(self) -> SigningKey:
+        if self._key is None:
+            raise StoreError(f"{self.origin} is closed: it neither grows nor signs, and a successor log goes on for it")
+        return self._key
 
     def _must_not_regress(self, head: Head) -> None:
         with self._seen_lock:
@@ -142,8 +155,10 @@ class Log:
         Proves first that the head is a true continuation of the last checkpoint, hashing the new entries again from
         their rows, and that the guard's checkpoint is one of this log's own. The guard is written before the
         database: a crash in between leaves a guard that the database still reaches, since its entries are committed.
-        Raises LogRegressed or LogDamaged where that does not hold; then nothing was signed.
+        Raises LogRegressed or LogDamaged where that does not hold; then nothing was signed. Raises StoreError if the
+        log is closed.
         """
+        key = self._signing_key()
         guarded = self._guarded()
         with self.store.transactions.read() as tx:
             last = self._last(tx)
@@ -158,7 +173,7 @@ class Log:
                 return None
             self._check_continuation(tx, last, head)
         checkpoint = Checkpoint(self.origin, head.size, head.root)
-        signed = Published(head.size, head.root, note.sign(checkpoint.text, self._key))
+        signed = Published(head.size, head.root, note.sign(checkpoint.text, key))
         with self.store.transactions.write() as tx:
             if self.store.lock_published(tx) != last:
                 return None  # another receiver was faster; its checkpoint is picked up by the next call

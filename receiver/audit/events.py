@@ -4,7 +4,8 @@ import asyncio
 from typing import Annotated, Any
 
 from litestar import Controller, Request, get
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from receiver import problems, providers
 from receiver.access import needs
@@ -36,19 +37,19 @@ class EventsController(Controller):
     async def list_events(
         self,
         request: Request[Any, Any, Any],
-        tenant: Tenant,
-        provider: str | None = None,
-        source: str | None = None,
-        item: Annotated[str | None, Parameter(description="type:id")] = None,
-        cross_check: str | None = None,
-        effect: str | None = None,
-        breach: str | None = None,
-        via: str | None = None,
-        since: Annotated[str | None, Parameter(description="RFC 3339, inclusive")] = None,
-        until: Annotated[str | None, Parameter(description="RFC 3339, exclusive")] = None,
-        basis: Annotated[str, Parameter(description="received, occurred or logged")] = "logged",
-        cursor: str | None = None,
-        limit: Annotated[int, Parameter(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+        tenant: NamedDependency[Tenant],
+        provider: FromQuery[str | None] = None,
+        source: FromQuery[str | None] = None,
+        item: Annotated[str | None, QueryParameter(description="type:id")] = None,
+        cross_check: FromQuery[str | None] = None,
+        effect: FromQuery[str | None] = None,
+        breach: FromQuery[str | None] = None,
+        via: FromQuery[str | None] = None,
+        since: Annotated[str | None, QueryParameter(description="RFC 3339, inclusive")] = None,
+        until: Annotated[str | None, QueryParameter(description="RFC 3339, exclusive")] = None,
+        basis: Annotated[str, QueryParameter(description="received, occurred or logged")] = "logged",
+        cursor: FromQuery[str | None] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     ) -> EventList:
         wanted = queries.Filter(
             provider=parameters.choice("provider", provider, providers.names()),
@@ -72,7 +73,9 @@ class EventsController(Controller):
         summary="One event",
         responses=problems.responses(401, 403, 404, 503),
     )
-    async def get_event(self, request: Request[Any, Any, Any], tenant: Tenant, event_id: str) -> EventShape:
+    async def get_event(
+        self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], event_id: FromPath[str]
+    ) -> EventShape:
         event = await asyncio.to_thread(_get, request.app.state.records, tenant, event_id)
         if event is None:
             raise Problem(404, f"There is no event {event_id[:64]!a}")
@@ -88,11 +91,11 @@ class EventsController(Controller):
     async def get_item(
         self,
         request: Request[Any, Any, Any],
-        tenant: Tenant,
-        provider: str,
-        item_type: str,
-        item_id: str,
-        source: str | None = None,
+        tenant: NamedDependency[Tenant],
+        provider: FromPath[str],
+        item_type: FromPath[str],
+        item_id: FromPath[str],
+        source: FromQuery[str | None] = None,
     ) -> ItemState:
         if provider not in providers.names():
             raise Problem(404, f"There is no provider {provider[:64]!a}; known: {', '.join(providers.names())}")
@@ -116,7 +119,7 @@ def _list(records: Records, tenant: Tenant, wanted: queries.Filter, limit: int) 
         return queries.find_events(tx, tenant, wanted, limit)
 
 
-def _get(records: Records, tenant: Tenant, event_id: str) -> EventShape | None:
+def _get(records: Records, tenant: NamedDependency[Tenant], event_id: FromPath[str]) -> EventShape | None:
     with records.database.read() as tx:
         return queries.find_event(tx, tenant, event_id)
 

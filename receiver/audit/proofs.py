@@ -5,7 +5,8 @@ import math
 from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, get
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
 
 from receiver import problems
 from receiver.access import needs
@@ -42,10 +43,10 @@ class ProofsController(Controller):
     async def prove_inclusion(
         self,
         request: Request[Any, Any, Any],
-        tenant: Tenant,
-        index: Annotated[int | None, Parameter(ge=0, le=_MAX)] = None,
-        leaf_hash: Annotated[str | None, Parameter(description="64 hex digits")] = None,
-        size: Annotated[int | None, Parameter(ge=1, le=_MAX)] = None,
+        tenant: NamedDependency[Tenant],
+        index: Annotated[int | None, QueryParameter(ge=0, le=_MAX)] = None,
+        leaf_hash: Annotated[str | None, QueryParameter(description="64 hex digits")] = None,
+        size: Annotated[int | None, QueryParameter(ge=1, le=_MAX)] = None,
     ) -> InclusionProof:
         log = tenant.log
         if (index is None) == (leaf_hash is None):
@@ -70,9 +71,9 @@ class ProofsController(Controller):
     )
     async def prove_consistency(
         self,
-        tenant: Tenant,
-        old_size: Annotated[int, Parameter(ge=0, le=_MAX)],
-        new_size: Annotated[int | None, Parameter(ge=0, le=_MAX, description="the newest unless given")] = None,
+        tenant: NamedDependency[Tenant],
+        old_size: Annotated[int, QueryParameter(ge=0, le=_MAX)],
+        new_size: Annotated[int | None, QueryParameter(ge=0, le=_MAX, description="the newest unless given")] = None,
     ) -> ConsistencyProof:
         log = tenant.log
         new_size = log.published.size if new_size is None else new_size
@@ -91,14 +92,19 @@ class ProofsController(Controller):
         responses=problems.responses(401, 403, 404, 503),
     )
     async def get_evidence(
-        self, request: Request[Any, Any, Any], tenant: Tenant, event_id: str
+        self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], event_id: FromPath[str]
     ) -> Response[EvidenceShape] | Response[bytes]:
         records: Records = request.app.state.records
         kept = await asyncio.to_thread(_kept, records, tenant, event_id)
         if kept is None:
             raise Problem(404, f"There is no event {event_id[:64]!a}")
-        log = tenant.log if kept.log_id == tenant.log_id else await asyncio.to_thread(records.log, kept.log_id)
-        await _until_published(request.app.state.publisher, log, kept.log_index)
+        if kept.log_id == tenant.log_id:
+            log = tenant.log
+            await _until_published(request.app.state.publisher, log, kept.log_index)
+        else:
+            log = await asyncio.to_thread(records.log, kept.log_id)
+            if kept.log_index >= log.published_size:
+                raise Problem(404, f"{log.origin} was closed before it signed a checkpoint that covers this event")
         shape = await asyncio.to_thread(_evidence, log, kept)
         if request.accept.best_match(["text/plain", "application/json"], default="text/plain") == "application/json":
             return Response(shape, media_type="application/json")

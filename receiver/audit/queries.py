@@ -71,7 +71,7 @@ def find_event(tx: sa.Connection, tenant: Tenant, event_id: str) -> EventShape |
 
 def find_item(tx: sa.Connection, tenant: Tenant, provider: str, item: Item, source: str | None) -> list[EventShape]:
     """Every event about an item, oldest first."""
-    query = _events(tenant).where(deliveries.c.item_key == item_key(tenant.hash_key, provider, item))
+    query = _events(tenant).where(_about([item_key(tenant.hash_key, provider, item)]))
     if source is not None:
         query = query.where(_is_source(source))
     return _shapes(tx, tx.execute(query.order_by(deliveries.c.log_id, deliveries.c.log_index)).all())
@@ -107,6 +107,13 @@ def find_kept(tx: sa.Connection, tenant: Tenant, event_id: str) -> Kept | None:
 
 def _logs(tenant: Tenant) -> sa.Select[int]:
     return sa.select(log_keys.c.log_id).where(log_keys.c.tenant_id == tenant.id)
+
+
+def _about(items: Sequence[bytes]) -> sa.ColumnElement[bool]:
+    """Either the item is the group, or it stands apart from it: each has its index (`receiver.records.tables`)."""
+    columns = deliveries.c
+    grouped = sa.and_(columns.group_key.in_(items), columns.item_key == columns.group_key)
+    return sa.or_(grouped, sa.and_(columns.item_key.in_(items), columns.item_key != columns.group_key))
 
 
 def _is_source(source: str) -> sa.ColumnElement[bool]:
@@ -146,7 +153,7 @@ def _conditions(tenant: Tenant, wanted: Filter) -> Iterable[sa.ColumnElement[boo
         yield _is_source(wanted.source)
     if wanted.item is not None:
         names = [wanted.provider] if wanted.provider else providers.names()
-        yield columns.item_key.in_([item_key(tenant.hash_key, name, wanted.item) for name in names])
+        yield _about([item_key(tenant.hash_key, name, wanted.item) for name in names])
     if wanted.effect is not None:
         yield columns.effect == wanted.effect
     if wanted.via is not None:

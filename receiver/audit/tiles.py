@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from litestar import Controller, Request, get, route
 from litestar.enums import HttpMethod
+from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from receiver import problems
@@ -40,11 +41,15 @@ class TilesController(Controller):
         media_type="application/octet-stream",
         responses=problems.responses(401, 403, 404),
     )
-    async def read(self, request: Request[Any, Any, Any], tenant_name: str, resource: str) -> ASGIApp:
+    async def read(
+        self, request: Request[Any, Any, Any], tenant_name: FromPath[str], resource: FromPath[str]
+    ) -> ASGIApp:
         return await self._read(request, tenant_name)
 
     @route("/{tenant_name:str}/{resource:path}", http_method=[HttpMethod.HEAD], include_in_schema=False)
-    async def read_head(self, request: Request[Any, Any, Any], tenant_name: str, resource: str) -> ASGIApp:
+    async def read_head(
+        self, request: Request[Any, Any, Any], tenant_name: FromPath[str], resource: FromPath[str]
+    ) -> ASGIApp:
         return await self._read(request, tenant_name)
 
     async def _read(self, request: Request[Any, Any, Any], tenant_name: str) -> ASGIApp:

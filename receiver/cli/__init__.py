@@ -2,8 +2,9 @@
 
 import click
 
+from receiver.cli.demo import demo
 from receiver.cli.keys import key, log_key
-from receiver.cli.maintenance import init, migrate
+from receiver.cli.maintenance import fsck, init, migrate, recover
 from receiver.cli.serving import serve
 from receiver.cli.sources import source
 
@@ -14,5 +15,5 @@ def cli() -> None:
     """Rescind: receives the notice that something was taken back, and keeps it so that it can be proved."""
 
 
-for command in (init, key, log_key, migrate, serve, source):
+for command in (demo, fsck, init, key, log_key, migrate, recover, serve, source):
     cli.add_command(command)

@@ -26,4 +26,4 @@ def serve(data: Path | None, host: str, port: int) -> None:
         address, bound = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         click.echo(f"Rescind listens on http://{shown}:{bound} (data in {records.settings.data})", err=True)
-        run(create_app(records), listening)
+        run(create_app(records), listening, records.settings.request_timeout)

@@ -51,11 +51,6 @@ def too_large(limit: int) -> Answer:
     return problem(Problem(413, f"A delivery is at most {limit} bytes"), close=True)
 
 
-def too_slow(seconds: float) -> Answer:
-    """408. The body did not arrive."""
-    return problem(Problem(408, f"The body did not arrive within {seconds:g} seconds"), close=True)
-
-
 def incomplete() -> Answer:
     """400, to nobody: the sender went away."""
     return problem(Problem(400, "The connection was closed before the body had arrived"), close=True)

@@ -1,31 +1,35 @@
 """One batch of submissions, in one transaction: what is known is found, the rest judged, appended and inserted.
 
 Everything between the locks and the commit happens under the heads' locks, so a plain SELECT finds what is already
-known without races, and the rules see every earlier event of an item. The unique index on `dedupe_key` is only the
-net below that.
+known without races, and the rules see every earlier event of an item. The unique index on the keys is only the net
+below that.
 """
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
+from receiver import encoding
 from receiver.events import Breach, Effect, Kind, Past, format_time, new_id
 from receiver.intake.submission import Outcome, Status, Submission
 from receiver.records.engine import Database
 from receiver.records.journal import logging_time
 from receiver.records.keyed import mismatch_key
 from receiver.records.tables import deliveries
-from translog.canonical import SALT_SIZE, Value
-from translog.evidence import Delivery, Leaf, Opening
+from translog.canonical import SALT_SIZE, Value, commitment
+from translog.evidence import LEAF_VERSION
 from translog.log import Log
 from translog.merkle import leaf_hash
 from translog.store import BulkInsert, Head, entries
 
 MISMATCH_REASON = "content_differs"
+
+_write_json = msgspec.json.encode
 
 _COLUMNS = (
     "id",
@@ -44,6 +48,7 @@ _COLUMNS = (
     "received_at",
     "logged_at",
     "occurred_at",
+    "group_key",
     "dedupe_key",
     "digest",
     "item_key",
@@ -66,6 +71,7 @@ class _Kept:
     first_id: str | None = None
     breaches: tuple[Breach, ...] = ()
     log_index: int = -1
+    log_id: int | None = None  # where it is to be read from; None if it is written now
     leaf_hash: bytes = b""
 
     def outcome(self, *, new: bool) -> Outcome:
@@ -104,6 +110,65 @@ def write_batch(database: Database, batch: Sequence[Submission]) -> list[Outcome
 # ---- what is known, and what is new ---------------------------------------------------------------------------------
 
 
+class _Known:
+    """What the database and this batch hold already of the groups that a batch is about."""
+
+    def __init__(self, tx: sa.Connection, batch: Sequence[Submission]) -> None:
+        self._tx = tx
+        self._by_key: dict[tuple[bytes, bytes], _Kept] = {}
+        self._rows: dict[bytes, list[sa.Row[Any]]] = {}  # of events, by item
+        self._past: dict[bytes, list[Past]] = {}
+        for row in self._select(_BY_GROUP, {one.group_key for one in batch}):
+            kept = _Kept(row.id, Kind(row.kind), bytes(row.digest), row.reason, row.first_id, (), row.log_index)
+            kept.log_id = row.log_id
+            self._by_key[bytes(row.group_key), bytes(row.dedupe_key)] = kept
+            self._remember(row)
+        apart = {one.item_key for one in batch if one.item_key is not None and one.item_key != one.group_key}
+        for row in self._select(_BY_ITEM, apart):
+            self._remember(row)
+
+    def find(self, group: bytes, key: bytes) -> _Kept | None:
+        """The delivery with that key, or None."""
+        return self._by_key.get((group, key))
+
+    def add(self, group: bytes, key: bytes, kept: _Kept) -> None:
+        """Know from now on what is going to be written."""
+        self._by_key[group, key] = kept
+
+    def past(self, item: bytes) -> list[Past]:
+        """The events of an item so far, oldest first: a list to append to."""
+        past = self._past.get(item)
+        if past is None:
+            past = self._past[item] = [
+                Past.of(
+                    Kind(row.kind),
+                    row.event,
+                    None if row.effect is None else Effect(row.effect),
+                    row.log_index,
+                    bytes(row.event_data),
+                )
+                for row in self._rows.get(item, ())
+            ]
+        return past
+
+    def fill_in(self, answers: Iterable[_Kept]) -> None:
+        """Read the leaf hashes of those that were written before this batch."""
+        for kept in answers:
+            if not kept.leaf_hash and kept.log_id is not None:
+                entry = self._tx.execute(
+                    sa.select(entries.c.data).where(entries.c.log_id == kept.log_id, entries.c.index == kept.log_index)
+                ).scalar_one()
+                kept.leaf_hash = leaf_hash(bytes(entry))
+
+    def _remember(self, row: sa.Row[Any]) -> None:
+        if row.event_data is not None and row.kind in _EVENTS:  # an erased event no longer says anything
+            self._rows.setdefault(bytes(row.item_key), []).append(row)
+
+    def _select(self, query: sa.Select[*tuple[Any, ...]], keys: Iterable[bytes]) -> Iterable[sa.Row[Any]]:
+        wanted = list(keys)
+        return self._tx.execute(query, {"keys": wanted}).all() if wanted else ()
+
+
 def _decide(
     tx: sa.Connection, batch: Sequence[Submission], sizes: dict[int, int]
 ) -> tuple[list[_Kept], list[tuple[Submission, _Kept]]]:
@@ -111,103 +176,58 @@ def _decide(
 
     `sizes` are the logs' sizes by id; they are counted up as indexes are given out.
     """
-    kept = _find(tx, {submission.dedupe_key for submission in batch})
-    past = _history(tx, {submission.item_key for submission in batch if submission.dedupe_key not in kept})
+    known = _Known(tx, batch)
     answers: list[_Kept] = []
     new: list[tuple[Submission, _Kept]] = []
-    for submission in batch:
-        key = submission.dedupe_key
-        first = kept.get(key)
-        if first is not None and first.content_key != submission.content_key:
-            key = mismatch_key(submission.tenant.hash_key, key, submission.content_key)
-            kept.update(_find(tx, {key} - kept.keys()))
-        this = kept.get(key)
+    for one in batch:
+        first = this = known.find(one.group_key, one.dedupe_key)
+        key = one.dedupe_key
+        if first is not None and first.content_key != one.content_key:
+            key = mismatch_key(one.tenant.hash_key, one.dedupe_key, one.content_key)
+            this = known.find(one.group_key, key)
         if this is None:
-            log_id = submission.tenant.log_id
-            this = kept[key] = _judge(submission, sizes[log_id], first, past)
+            log_id = one.tenant.log_id
+            this = _judge(one, sizes[log_id], first, known)
             sizes[log_id] += 1
-            new.append((submission, this))
+            known.add(one.group_key, key, this)
+            new.append((one, this))
         answers.append(this)
+    known.fill_in(answers)
     return answers, new
 
 
-def _judge(submission: Submission, index: int, first: _Kept | None, past: dict[bytes | None, list[Past]]) -> _Kept:
+def _judge(submission: Submission, index: int, first: _Kept | None, known: _Known) -> _Kept:
     """What a new delivery becomes at that index, and the provider's rules that it breaks."""
     event, content = submission.event, submission.content_key
     if first is not None:
         return _Kept(new_id(), Kind.MISMATCH, content, first_id=first.id, log_index=index)
-    if event is None or submission.event_data is None:
+    if event is None or submission.item_key is None:
         return _Kept(new_id(), Kind.QUARANTINE, content, reason=submission.reason, log_index=index)
-    earlier = past.setdefault(submission.item_key, [])
-    breaches = submission.provider.check(event, submission.received_at, submission.replay_window, earlier)
-    earlier.append(Past.of(event.kind, event.type, event.effect, index, submission.event_data))
+    past = known.past(submission.item_key)
+    breaches = submission.provider.check(event, submission.received_at, submission.replay_window, past)
+    past.append(Past.from_event(event, index))
     return _Kept(new_id(), event.kind, content, breaches=breaches, log_index=index)
 
 
-def _find(tx: sa.Connection, keys: Iterable[bytes]) -> dict[bytes, _Kept]:
-    wanted = list(keys)
-    if not wanted:
-        return {}
-    rows = tx.execute(_FIND, {"keys": wanted})
-    return {
-        bytes(row.dedupe_key): _Kept(
-            id=row.id,
-            kind=Kind(row.kind),
-            content_key=bytes(row.digest),
-            reason=row.reason,
-            first_id=row.first_id,
-            log_index=row.log_index,
-            leaf_hash=leaf_hash(bytes(row.entry)),
-        )
-        for row in rows
-    }
-
-
-def _history(tx: sa.Connection, item_keys: Iterable[bytes | None]) -> dict[bytes | None, list[Past]]:
-    wanted = [key for key in item_keys if key is not None]
-    past: dict[bytes | None, list[Past]] = {}
-    for row in tx.execute(_HISTORY, {"keys": wanted}) if wanted else ():
-        effect = None if row.effect is None else Effect(row.effect)
-        past.setdefault(bytes(row.item_key), []).append(
-            Past.of(Kind(row.kind), row.event, effect, row.log_index, bytes(row.event_data))
-        )
-    return past
-
-
-_FIND = (
-    sa.select(
-        deliveries.c.id,
-        deliveries.c.kind,
-        deliveries.c.reason,
-        deliveries.c.first_id,
-        deliveries.c.log_index,
-        deliveries.c.dedupe_key,
-        deliveries.c.digest,
-        entries.c.data.label("entry"),
-    )
-    .join_from(
-        deliveries,
-        entries,
-        sa.and_(entries.c.log_id == deliveries.c.log_id, entries.c.index == deliveries.c.log_index),
-    )
-    .where(deliveries.c.dedupe_key.in_(sa.bindparam("keys", expanding=True)))
-)
-
-_HISTORY = (
-    sa.select(
-        deliveries.c.kind,
-        deliveries.c.event,
-        deliveries.c.effect,
-        deliveries.c.log_index,
-        deliveries.c.item_key,
-        deliveries.c.event_data,
-    )
-    .where(
-        deliveries.c.item_key.in_(sa.bindparam("keys", expanding=True)),
-        deliveries.c.event_data.is_not(None),  # an erased event no longer says anything
-        deliveries.c.kind.in_((Kind.REVOCATION, Kind.CONTEXT)),
-    )
-    .order_by(deliveries.c.log_id, deliveries.c.log_index)
+_EVENTS = (Kind.REVOCATION.value, Kind.CONTEXT.value)
+_FOUND = sa.select(
+    deliveries.c.id,
+    deliveries.c.kind,
+    deliveries.c.event,
+    deliveries.c.effect,
+    deliveries.c.reason,
+    deliveries.c.first_id,
+    deliveries.c.log_id,
+    deliveries.c.log_index,
+    deliveries.c.group_key,
+    deliveries.c.dedupe_key,
+    deliveries.c.digest,
+    deliveries.c.item_key,
+    deliveries.c.event_data,
+).order_by(deliveries.c.log_id, deliveries.c.log_index)
+_BY_GROUP = _FOUND.where(deliveries.c.group_key.in_(sa.bindparam("keys", expanding=True)))
+_BY_ITEM = _FOUND.where(
+    deliveries.c.item_key.in_(sa.bindparam("keys", expanding=True)), deliveries.c.item_key != deliveries.c.group_key
 )
 
 
@@ -228,17 +248,17 @@ def _append(
         event, event_data = submission.event, submission.event_data
         if kept.kind is Kind.MISMATCH or event is None or event_data is None:
             event, event_data, event_salt = None, None, None
-        committed = None if event_data is None or event_salt is None else Opening(event_data, event_salt)
-        delivery = Opening(Delivery(submission.headers, submission.body).encode(), delivery_salt)
-        leaf = Leaf(
-            kind=kept.kind,
-            id=kept.id,
-            logged_at=now,
-            facts=_facts(submission, kept, received_at),
-            event=None if committed is None else committed.commitment("event"),
-            delivery=delivery.commitment("delivery"),
-        )
-        leaves.append(leaf.encode())
+        delivery = encoding.delivery_data(submission.headers, submission.body)
+        leaf = {
+            "v": LEAF_VERSION,
+            "kind": kept.kind,
+            "id": kept.id,
+            "logged_at": now,
+            "facts": _facts(submission, kept, received_at),
+            "event": None if event_data is None else commitment(event_salt or b"", "event", event_data),
+            "delivery": commitment(delivery_salt, "delivery", delivery),
+        }
+        leaves.append(encoding.canonical(leaf))
         rows.append(
             (
                 kept.id,
@@ -252,17 +272,18 @@ def _append(
                 None if event is None or event.effect is None else event.effect.value,
                 kept.reason,
                 kept.first_id,
-                json.dumps([[breach.code, breach.message] for breach in kept.breaches]) if kept.breaches else None,
+                None if not kept.breaches else _write_json([[one.code, one.message] for one in kept.breaches]).decode(),
                 submission.test,
                 received_at,
                 now,
                 None if event is None or event.occurred_at is None else format_time(event.occurred_at),
+                submission.group_key,
                 _row_key(submission, kept),
                 submission.content_key,
                 None if event is None else submission.item_key,
                 event_data,
                 event_salt,
-                json.dumps(submission.headers),
+                _write_json(submission.headers).decode(),
                 submission.body,
                 delivery_salt,
             )

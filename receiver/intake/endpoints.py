@@ -8,7 +8,9 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from prometheus_client import Counter as PrometheusCounter
 
 from receiver import providers
 from receiver.intake.signatures import Secret, Verifier, scheme_from_options, verifier
@@ -32,11 +34,15 @@ class Endpoint:
     verifier: Verifier
     counts: Counter[str]
     metrics: Metrics
+    counters: dict[str, PrometheusCounter] = field(default_factory=dict[str, PrometheusCounter])
 
     def count(self, status: str) -> None:
         """Count a delivery by what became of it: a status of an answer, or `refused:` and the reason."""
         self.counts[status] += 1
-        self.metrics.deliveries.labels(self.provider.name, status).inc()
+        counter = self.counters.get(status)
+        if counter is None:  # a label is looked up once, not for every delivery
+            counter = self.counters[status] = self.metrics.deliveries.labels(self.provider.name, status)
+        counter.inc()
 
 
 class Endpoints:

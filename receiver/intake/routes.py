@@ -11,6 +11,7 @@ from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from receiver import problems
@@ -53,7 +54,7 @@ def webhook_route(intake: Intake) -> HTTPRouteHandler:
             **problems.responses(400, 401, 404, 408, 413, 429, 503),
         },
     )
-    async def receive_delivery(request: Request[Any, Any, Any], source: str) -> ASGIApp:
+    async def receive_delivery(request: Request[Any, Any, Any], source: FromPath[str]) -> ASGIApp:
         return cast("ASGIApp", await intake.receive(request.scope, request.receive, source))
 
     return receive_delivery

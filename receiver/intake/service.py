@@ -1,6 +1,5 @@
 """A delivery, from its first byte to its answer: the table of the design's section 6, top to bottom."""
 
-import asyncio
 import time
 from datetime import UTC, datetime
 from typing import cast
@@ -42,7 +41,6 @@ class Intake:
         self.recorder = Recorder(records, settings.queue, metrics)
         self._metrics = metrics
         self._max_body = settings.max_body
-        self._body_timeout = settings.body_timeout
         self._proxies = Proxies(settings.trusted_proxies)
         self._refusals = Limiter(settings.refusals_per_minute)
         self._admissions: dict[str, Limiter] = {}
@@ -54,14 +52,10 @@ class Intake:
             self._metrics.unknown_sources.inc()
             return self._unless_too_many(scope, answers.unknown_source())
         try:
-            async with asyncio.timeout(self._body_timeout):
-                body = await _read_body(receive, self._max_body)
+            body = await _read_body(receive, self._max_body)
         except _TooLargeError:
             endpoint.count("refused:too_large")
             return answers.too_large(self._max_body)
-        except TimeoutError:
-            endpoint.count("refused:too_slow")
-            return answers.too_slow(self._body_timeout)
         except _GoneError:
             endpoint.count("refused:incomplete")
             return answers.incomplete()
@@ -73,7 +67,7 @@ class Intake:
         if wait := self._over_rate(endpoint, now):
             endpoint.count("refused:too_many")
             return answers.too_many("deliveries to this source", wait)
-        submission = _read(endpoint, verdict, body, datetime.fromtimestamp(now, UTC))
+        submission = submission_of(endpoint, verdict, body, datetime.fromtimestamp(now, UTC))
         if submission is None:
             endpoint.count("ignored")
             return answers.IGNORED
@@ -120,7 +114,7 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
             return b"".join(chunks)
 
 
-def _read(endpoint: Endpoint, verdict: Authenticated, body: bytes, received_at: datetime) -> Submission | None:
+def submission_of(endpoint: Endpoint, verdict: Authenticated, body: bytes, received_at: datetime) -> Submission | None:
     """What an authenticated delivery is to be kept as; None if its type bears on nothing we keep."""
     try:
         reading = endpoint.provider.read(parse(body))
@@ -134,6 +128,8 @@ def _read(endpoint: Endpoint, verdict: Authenticated, body: bytes, received_at: 
     if account is not None and event.account is not None and event.account != account:
         return _quarantined(endpoint, verdict, body, received_at, OTHER_ACCOUNT)
     key = endpoint.tenant.hash_key
+    dedupe = keyed.dedupe_key(key, endpoint.source.id, reading.via, reading.key)
+    item = keyed.item_key(key, endpoint.provider.name, event.item)
     return Submission(
         tenant=endpoint.tenant,
         source_id=endpoint.source.id,
@@ -146,11 +142,12 @@ def _read(endpoint: Endpoint, verdict: Authenticated, body: bytes, received_at: 
         received_at=received_at,
         headers=verdict.headers,
         body=body,
-        dedupe_key=keyed.dedupe_key(key, endpoint.source.id, reading.via, reading.key),
+        group_key=item if endpoint.provider.key_names_item else dedupe,
+        dedupe_key=dedupe,
         content_key=keyed.content_key(key, reading.digest),
         event=event,
         event_data=event.data(),
-        item_key=keyed.item_key(key, endpoint.provider.name, event.item),
+        item_key=item,
     )
 
 
@@ -170,6 +167,7 @@ def _quarantined(
         received_at=received_at,
         headers=verdict.headers,
         body=body,
+        group_key=key,
         dedupe_key=key,
         content_key=key,
         reason=reason,

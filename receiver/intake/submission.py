@@ -14,7 +14,7 @@ from receiver.records.opening import Tenant
 class Submission:
     """A delivery that is to be kept: an event that was understood, or (`event` None) one for quarantine, with why.
 
-    `dedupe_key`, `content_key` and `item_key` are keyed hashes of 16 bytes (`receiver.records.keyed`); `headers` are
+    The keys are keyed hashes of 16 bytes (`receiver.records.keyed`); `headers` are
     the signature's, never a static token; `event_data` is `event.data()`.
     """
 
@@ -29,6 +29,7 @@ class Submission:
     received_at: datetime
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    group_key: bytes
     dedupe_key: bytes
     content_key: bytes
     event: Event | None = None
@@ -39,7 +40,16 @@ class Submission:
     def quarantined(self, reason: str) -> "Submission":
         """The same delivery, to be kept whole for that reason, and not as an event."""
         key = quarantine_key(self.tenant.hash_key, self.source_id, self.body)
-        return replace(self, dedupe_key=key, content_key=key, event=None, event_data=None, item_key=None, reason=reason)
+        return replace(
+            self,
+            group_key=key,
+            dedupe_key=key,
+            content_key=key,
+            event=None,
+            event_data=None,
+            item_key=None,
+            reason=reason,
+        )
 
 
 class Status(StrEnum):

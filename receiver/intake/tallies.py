@@ -10,20 +10,18 @@ stop says `incomplete` of the time before it.
 
 import asyncio
 import logging
-import os
-import socket
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.events import Kind, format_time, new_id, parse_time
+from receiver.events import Kind, new_id
 from receiver.intake.endpoints import Endpoint, Endpoints
 from receiver.records.journal import Changing, change
 from receiver.records.opening import Records, Tenant
-from receiver.records.tables import deliveries, processes, sources, tallied
+from receiver.records.processes import bury_the_dead, process_began, process_ended, process_lives
+from receiver.records.tables import deliveries, sources, tallied
 from translog.canonical import Value
 from translog.errors import TranslogError
 
@@ -31,7 +29,6 @@ _log = logging.getLogger(__name__)
 
 INTERVAL = 3600.0
 HEARTBEAT = 5.0
-DEAD_AFTER = timedelta(seconds=60)
 
 _FROM_ROWS = {
     Kind.REVOCATION: "recorded",
@@ -49,7 +46,6 @@ class Tallies:
         self._records = records
         self._endpoints = endpoints
         self.process_id = new_id()
-        self._host = socket.gethostname()
 
     async def start(self) -> None:
         """Count what earlier processes left uncounted, and say if one of them did not stop in order."""
@@ -92,7 +88,9 @@ class Tallies:
             for endpoint, counts in taken:
                 source_id = endpoint.source.id
                 began, from_index = self._tallied_until(changing.tx, tenant, source_id, changing.now)
-                rows = _count_rows(changing.tx, source_id, tenant.log_id, from_index, changing.head.size)
+                rows = Counter[str]()
+                for log_id, index in from_index.items():
+                    rows += _count_rows(changing.tx, source_id, log_id, index)
                 changing.tell(
                     Kind.TALLY,
                     {
@@ -106,79 +104,43 @@ class Tallies:
                 )
                 _keep_until(changing, tenant, source_id)
 
-    def _tallied_until(self, tx: sa.Connection, tenant: Tenant, source_id: str, now: str) -> tuple[str, int]:
+    def _tallied_until(self, tx: sa.Connection, tenant: Tenant, source_id: str, now: str) -> tuple[str, dict[int, int]]:
+        """Since when, and from which index of which log on, the source's rows are not counted yet."""
         row = tx.execute(sa.select(tallied).where(tallied.c.source_id == source_id)).one_or_none()
         if row is None:
             created = tx.execute(sa.select(sources.c.created_at).where(sources.c.id == source_id)).scalar_one_or_none()
-            return created or now, 0
-        return row.until, row.next_index if row.log_id == tenant.log_id else 0
+            return created or now, {tenant.log_id: 0}
+        # After a recovery the rest of the log before this one is still to be counted.
+        return row.until, {tenant.log_id: 0} | {row.log_id: row.next_index}
 
     # ---- processes ----------------------------------------------------------------------------------------------
 
     def _begin(self) -> bool:
-        now = format_time(datetime.now(UTC))
-        incomplete = self._bury_the_dead()
         with self._records.database.write() as tx:
-            tx.execute(
-                sa.insert(processes).values(
-                    id=self.process_id, host=self._host, pid=os.getpid(), started_at=now, seen_at=now
-                )
-            )
+            incomplete = bury_the_dead(tx, self.process_id)
+            process_began(tx, self.process_id)
         return incomplete
 
     def _show_alive(self) -> None:
         with self._records.database.write() as tx:
-            tx.execute(
-                sa.update(processes)
-                .where(processes.c.id == self.process_id)
-                .values(seen_at=format_time(datetime.now(UTC)))
-            )
+            process_lives(tx, self.process_id)
 
     def _end(self) -> None:
         with self._records.database.write() as tx:
-            tx.execute(
-                sa.update(processes)
-                .where(processes.c.id == self.process_id)
-                .values(stopped_at=format_time(datetime.now(UTC)))
-            )
+            process_ended(tx, self.process_id)
 
     def _bury_the_dead(self) -> bool:
-        """Note the end of processes that are gone without having noted it; whether there were any."""
-        now = datetime.now(UTC)
         with self._records.database.write() as tx:
-            rows = tx.execute(
-                sa.select(processes).where(processes.c.stopped_at.is_(None), processes.c.id != self.process_id)
-            ).all()
-            dead = [row.id for row in rows if self._is_dead(row.host, row.pid, parse_time(row.seen_at), now)]
-            if dead:
-                tx.execute(sa.update(processes).where(processes.c.id.in_(dead)).values(stopped_at=format_time(now)))
-        return bool(dead)
-
-    def _is_dead(self, host: str, pid: int, seen_at: datetime, now: datetime) -> bool:
-        if now - seen_at > DEAD_AFTER:
-            return True
-        # On this machine there is no need to wait: a pid that is ours, or nobody's, is not the other process.
-        return host == self._host and (pid == os.getpid() or not _runs(pid))
+            return bury_the_dead(tx, self.process_id)
 
 
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _count_rows(tx: sa.Connection, source_id: str, log_id: int, start: int, end: int) -> Counter[str]:
+def _count_rows(tx: sa.Connection, source_id: str, log_id: int, start: int) -> Counter[str]:
     rows = tx.execute(
         sa.select(deliveries.c.kind, sa.func.count())
         .where(
             deliveries.c.source_id == source_id,
             deliveries.c.log_id == log_id,
             deliveries.c.log_index >= start,
-            deliveries.c.log_index < end,
         )
         .group_by(deliveries.c.kind)
     )

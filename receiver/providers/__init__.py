@@ -69,6 +69,8 @@ class Provider:
     """What the provider calls its customer: the member that `Event.account` is taken from."""
     documented_scheme: str | None
     """The signature scheme its deliveries come with; None where the documents leave it open."""
+    key_names_item: bool
+    """A notice's delivery key determines its item: two notices about different items never share a key."""
     read: Callable[[dict[str, Json]], Reading]
     """Reads a parsed delivery; never raises."""
     check: Callable[[Event, datetime, int, Sequence[Past]], tuple[Breach, ...]]

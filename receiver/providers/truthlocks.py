@@ -164,6 +164,7 @@ PROVIDER = Provider(
     title="Truthlocks",
     account_name="tenant_id",
     documented_scheme=None,
+    key_names_item=True,
     read=_read,
     check=_check,
 )

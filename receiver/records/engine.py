@@ -48,6 +48,22 @@ class Database:
             yield tx
 
     @contextmanager
+    def snapshot(self) -> Generator[sa.Connection]:
+        """A transaction that sees one moment from its first statement to its end, and cannot write."""
+        if self.is_sqlite:
+            with self.engine.begin() as tx:
+                tx.exec_driver_sql("PRAGMA query_only=ON")
+                try:
+                    yield tx
+                finally:
+                    tx.exec_driver_sql("PRAGMA query_only=OFF")  # the connection goes back to the pool
+        else:
+            with self.engine.connect() as connection:
+                tx = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                with tx.begin():
+                    yield tx
+
+    @contextmanager
     def write(self) -> Generator[sa.Connection]:
         """A transaction that may write: durable once the block is left, nothing of it if it is left by an error."""
         if self._one_writer is None:

@@ -11,6 +11,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -19,14 +20,14 @@ from receiver.events import Kind, format_time
 from receiver.records import tables
 from receiver.records.engine import Database
 from receiver.records.journal import change
-from receiver.records.migrations import upgrade
+from receiver.records.migrations import has_schema, must_be_newest, upgrade
 from receiver.records.vault import KEY_SIZE, Vault, VaultError, data_key_in, parse_data_key
 from receiver.settings import Settings
 from translog.errors import StoreError
 from translog.guard import Guard
 from translog.log import Log
 from translog.merkle import EMPTY_ROOT
-from translog.note import SigningKey
+from translog.note import SigningKey, VerifyingKey
 from translog.store import SqlStore, create_log
 
 DEFAULT_TENANT = "default"
@@ -58,6 +59,7 @@ class Records:
         self.vault = vault
         self.guard = guard
         self._tenants: dict[str, Tenant] = {}
+        self._unguarded: set[str] = set()
 
     @classmethod
     def open(cls, settings: Settings, *, check: bool = True) -> "Records":
@@ -73,6 +75,22 @@ class Records:
             raise
         return records
 
+    @classmethod
+    def inspect(cls, settings: Settings) -> "Records":
+        """Open what is there, and make, migrate, check and write nothing: for whoever looks into what is damaged.
+
+        No tenant is known to it, since what is sealed may not open. Raises RecordsError if there is nothing,
+        SchemaError for another version's database, and else as `open`.
+        """
+        must_exist(settings)
+        records = cls._begin(settings, make_key=False)
+        try:
+            must_be_newest(records.database)
+        except BaseException:
+            records.close()
+            raise
+        return records
+
     def _prepare(self, *, check: bool) -> None:
         self.database.must_be_durable()
         upgrade(self.database)
@@ -80,12 +98,13 @@ class Records:
         self.reload()
         if check:
             for tenant in self.tenants:
-                self.must_be_guarded(tenant)
+                if not self.must_be_guarded(tenant):
+                    self._unguarded.add(tenant.name)  # the check below leaves a guard
                 tenant.log.check()
         self.ensure_tenant(DEFAULT_TENANT)
 
     @classmethod
-    def _begin(cls, settings: Settings) -> "Records":
+    def _begin(cls, settings: Settings, *, make_key: bool = True) -> "Records":
         if settings.origin is not None and not _BASE.fullmatch(settings.origin):
             raise RecordsError(
                 f"the origin {settings.origin!r} must be host/path, without a scheme or a trailing slash"
@@ -95,12 +114,15 @@ class Records:
             database = Database(settings.url)
         except (OSError, ValueError) as error:
             raise RecordsError(f"the data folder {settings.data} cannot be used: {error}") from error
-        if settings.data_key is not None:
-            key = parse_data_key(settings.data_key.get_secret_value())
-        else:
-            # Never make a second key for a database that holds values under a first one.
-            database_file = settings.data / "rescind.db"
-            key = data_key_in(settings.data, make=settings.database_url is not None or not database_file.exists())
+        try:
+            if settings.data_key is not None:
+                key = parse_data_key(settings.data_key.get_secret_value())
+            else:
+                # Never make a second key for a database that holds values under a first one.
+                key = data_key_in(settings.data, make=make_key and not has_schema(database))
+        except BaseException:
+            database.dispose()
+            raise
         return cls(settings, database, Vault(key), Guard(settings.guard))
 
     def close(self) -> None:
@@ -187,17 +209,19 @@ class Records:
         )
 
     def log(self, log_id: int) -> Log:
-        """Any log, a tenant's earlier one included. Raises StoreError if it is not there."""
+        """Any log; a tenant's earlier one is closed. Raises StoreError if it is not there."""
         for tenant in self._tenants.values():
             if tenant.log_id == log_id:
                 return tenant.log
         with self.database.read() as tx:
-            sealed = tx.execute(
-                sa.select(tables.log_keys.c.private_key).where(tables.log_keys.c.log_id == log_id)
+            vkey = tx.execute(
+                sa.select(tables.log_keys.c.vkey).where(tables.log_keys.c.log_id == log_id)
             ).scalar_one_or_none()
-        if sealed is None:
+        if vkey is None:
             raise StoreError(f"log {log_id} is not in the database")
-        log = self._log(log_id, sealed)
+        key = VerifyingKey.parse(vkey)
+        # A guard holds a log back from signing; this one cannot, and its guard may be of another tree than its rows.
+        log = Log(key.name, key, SqlStore(self.database, self.database.dialect, log_id), None)
         log.refresh()
         return log
 
@@ -215,21 +239,27 @@ class Records:
         )
 
     def _settle_origin(self) -> None:
-        with self.database.write() as tx:
-            known = tx.execute(
-                sa.select(tables.settings.c.value).where(tables.settings.c.name == "origin")
-            ).scalar_one_or_none()
-            wanted = self.settings.origin
-            if known is None:
-                base = wanted or f"rescind.invalid/{secrets.token_hex(8)}"
-                tx.execute(sa.insert(tables.settings).values(name="origin", value=base))
-            elif wanted is not None and wanted != known:
-                raise RecordsError(
-                    f"the origin of these logs is {known} and never changes; {wanted} was asked for. Leave it out"
-                )
+        wanted = self.settings.origin
+        try:
+            with self.database.write() as tx:
+                known = tx.execute(
+                    sa.select(tables.settings.c.value).where(tables.settings.c.name == "origin")
+                ).scalar_one_or_none()
+                if known is None:
+                    known = wanted or f"rescind.invalid/{secrets.token_hex(8)}"
+                    tx.execute(sa.insert(tables.settings).values(name="origin", value=known))
+        except IntegrityError:  # another first start settled it at the same moment
+            return self._settle_origin()
+        if wanted is not None and wanted != known:
+            raise RecordsError(
+                f"the origin of these logs is {known} and never changes; {wanted} was asked for. Leave it out"
+            )
+        return None
 
     def must_be_guarded(self, tenant: Tenant) -> bool:
-        """Whether the guard knows this tenant's log. Raises RecordsError if it must and does not."""
+        """Whether the guard knew this tenant's log at opening. Raises RecordsError if it must and does not."""
+        if tenant.name in self._unguarded:
+            return False
         if self.guard.read(tenant.log.verifying_key) is not None or tenant.log.head().size == 0:
             return True
         if self.settings.require_guard:
@@ -240,4 +270,13 @@ class Records:
         return False
 
 
-__all__ = ["DEFAULT_TENANT", "Records", "RecordsError", "Tenant", "VaultError"]
+def must_exist(settings: Settings) -> None:
+    """Refuse settings that name no records yet, for what makes no sense on new ones. Raises RecordsError."""
+    if not settings.data.is_dir():
+        raise RecordsError(f"there is no data folder {settings.data}; name it with --data, or RESCIND_DATA")
+    file = Path(settings.url.removeprefix("sqlite:///"))
+    if settings.url.startswith("sqlite:") and not file.is_file():
+        raise RecordsError(f"there is no database {file}; put it back from a copy, or name another folder with --data")
+
+
+__all__ = ["DEFAULT_TENANT", "Records", "RecordsError", "Tenant", "VaultError", "must_exist"]

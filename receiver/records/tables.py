@@ -1,9 +1,11 @@
 """The receiver's tables, beside the log's own (`translog.store`), in one metadata.
 
 The hot table is `deliveries`: one row for every delivery that is kept, whatever became of it, written in the
-transaction that appends its leaf. It carries two indexes with random keys (`dedupe_key`, `item_key`); all others
-grow at their right edge. Both keys are HMACs under the tenant's own key, so they may outlive an erasure: a replay
-brings nothing back, and an erased item can still be said to be erased.
+transaction that appends its leaf. Indexes with random keys are what writing costs most, so it carries one: a delivery
+is found by its group, which is its item where the provider's delivery key names the item, and the notice itself where
+it does not (then the item has an index of its own, of such rows only). All others grow at their right edge. The keys
+are HMACs under the tenant's own key, so they may outlive an erasure: a replay brings nothing back, and an erased item
+can still be said to be erased.
 """
 
 import sqlalchemy as sa
@@ -83,6 +85,7 @@ api_keys = sa.Table(
     sa.UniqueConstraint("tenant_id", "name"),
 )
 
+_APART = sa.text("item_key <> group_key")
 _HAS_FIRST = sa.text("first_id IS NOT NULL")
 
 deliveries = sa.Table(
@@ -104,6 +107,7 @@ deliveries = sa.Table(
     sa.Column("received_at", sa.Text, nullable=False),
     sa.Column("logged_at", sa.Text, nullable=False),
     sa.Column("occurred_at", sa.Text),
+    sa.Column("group_key", sa.LargeBinary, nullable=False),
     sa.Column("dedupe_key", sa.LargeBinary, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("item_key", sa.LargeBinary),
@@ -114,8 +118,8 @@ deliveries = sa.Table(
     sa.Column("body", sa.LargeBinary),  # as received
     sa.Column("delivery_salt", sa.LargeBinary),
     sa.UniqueConstraint("log_id", "log_index"),
-    sa.UniqueConstraint("dedupe_key"),
-    sa.Index("deliveries_by_item", "item_key"),
+    sa.UniqueConstraint("group_key", "dedupe_key"),
+    sa.Index("deliveries_by_item", "item_key", sqlite_where=_APART, postgresql_where=_APART),
     sa.Index("deliveries_by_source", "source_id", "log_index"),
     sa.Index("deliveries_by_received", "log_id", "received_at"),
     # Few rows have a first_id; only they are in this one.

@@ -6,13 +6,15 @@ a value moved to another row does not open.
 """
 
 import base64
-import binascii
 import hmac
 import os
+import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from translog.guard import fsync_folder
 
 KEY_SIZE = 32
 NONCE_SIZE = 12
@@ -52,12 +54,15 @@ class Vault:
 
 def parse_data_key(text: str) -> bytes:
     """The 32 bytes of a data key written in base64. Raises VaultError."""
+    text = text.strip()
     try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except binascii.Error as error:
+        key = base64.b64decode(text, validate=True)
+    except ValueError as error:
         raise VaultError("the data key is not base64") from error
     if len(key) != KEY_SIZE:
         raise VaultError(f"the data key is {len(key)} bytes; it must be {KEY_SIZE}")
+    if base64.b64encode(key).decode() != text:
+        raise VaultError("the data key is not as base64 writes it; its last characters were changed")
     return key
 
 
@@ -66,18 +71,20 @@ def data_key_in(folder: Path, *, make: bool) -> bytes:
     path = folder / KEY_FILE
     if make and not path.exists():
         text = base64.b64encode(os.urandom(KEY_SIZE)) + b"\n"
-        fresh = folder / f"{KEY_FILE}.{os.getpid()}"
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        # A name that no other first start has: those in containers all have the same process id.
+        fresh = folder / f"{KEY_FILE}.{secrets.token_hex(8)}"
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             os.link(fresh, path)  # fails where another first start was faster: its key stands
         except FileExistsError:
             pass
         finally:
             fresh.unlink()
+        fsync_folder(folder)  # the database must not outlive the name of its key
     try:
         return parse_data_key(path.read_text())
     except (OSError, UnicodeDecodeError) as error:

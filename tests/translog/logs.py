@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from receiver.records.engine import Database
 from tests.translog import reference
 from tests.translog.samples import KEY, ORIGIN, POLICY
-from translog import store
+from translog import merkle, note, store
+from translog.checkpoint import Checkpoint
 from translog.guard import Guard
 from translog.log import Appended, Log
 from translog.merkle import EMPTY_ROOT
@@ -44,6 +45,11 @@ def append(log: Log, entries: Sequence[bytes]) -> Appended:
 def grow(log: Log, size: int) -> None:
     """Append `reference.numbered` entries up to that size, in one batch."""
     append(log, reference.numbered(size)[log.head().size :])
+
+
+def note_of_size(size: int, content: bytes = b"") -> bytes:
+    """A checkpoint signed by the log's key, whose root is made up from its size and, to tell two apart, `content`."""
+    return note.sign(Checkpoint(ORIGIN, size, merkle.leaf_hash(b"%d" % size + content)).text, KEY)
 
 
 def guard_in(folder: Path) -> Guard:

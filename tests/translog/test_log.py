@@ -1,4 +1,4 @@
-"""`translog.log`: what one receiver appends, publishes, proves and serves, against the tree written down from the RFC."""
+"""`translog.log`: what one receiver appends, publishes, proves and serves, against the tree written from the RFC."""
 
 import random
 from collections.abc import Iterable
@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from receiver.records.engine import Database
 from tests.translog import reference
@@ -107,7 +108,7 @@ def test_append_needs_the_lock(database: Database) -> None:
         log.append(tx, [b"never"], LOGGED_AT)
     grow(log, 1)
     append(open_again(database), [b"another receiver's"])
-    with pytest.raises((LogRegressed, sa.exc.IntegrityError)), database.write() as tx:
+    with pytest.raises(IntegrityError), database.write() as tx:
         log.append(tx, [b"never"], LOGGED_AT)
     assert rederive(database) == (*reference.numbered(1), b"another receiver's")
 

@@ -1,6 +1,7 @@
 """The schema's history, and how a database is brought to its newest version.
 
-    upgrade(database)      at first start and by `receiver migrate`
+    upgrade(database)             at first start and by `receiver migrate`
+    must_be_newest(database)      for whoever only reads, and so cannot bring it there
 
 A migration is one transaction on both databases: one that fails leaves nothing of itself, and several first starts
 at once agree on who does the work.
@@ -37,6 +38,21 @@ def upgrade(database: Database) -> None:
                 "Install that one"
             )
         command.upgrade(config, "head")
+
+
+def must_be_newest(database: Database) -> None:
+    """Refuse a database of another schema than the newest; nothing is written. Raises SchemaError."""
+    with database.read() as tx:
+        at = MigrationContext.configure(tx).get_current_revision()
+        newest = ScriptDirectory.from_config(_config(tx)).get_current_head()
+    if at != newest:
+        raise SchemaError(f"the database is at schema {at}, this version's is {newest}: run `receiver migrate` first")
+
+
+def has_schema(database: Database) -> bool:
+    """Whether the database was ever brought to any schema."""
+    with database.read() as tx:
+        return MigrationContext.configure(tx).get_current_revision() is not None
 
 
 def _config(tx: sa.Connection) -> Config:

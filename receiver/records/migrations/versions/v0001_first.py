@@ -186,6 +186,7 @@ def upgrade() -> None:
         sa.Column("received_at", sa.Text(), nullable=False),
         sa.Column("logged_at", sa.Text(), nullable=False),
         sa.Column("occurred_at", sa.Text(), nullable=True),
+        sa.Column("group_key", sa.LargeBinary(), nullable=False),
         sa.Column("dedupe_key", sa.LargeBinary(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("item_key", sa.LargeBinary(), nullable=True),
@@ -203,7 +204,7 @@ def upgrade() -> None:
             ["sources.id"],
         ),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("dedupe_key"),
+        sa.UniqueConstraint("group_key", "dedupe_key"),
         sa.UniqueConstraint("log_id", "log_index"),
     )
     op.create_index(
@@ -214,7 +215,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("first_id IS NOT NULL"),
         postgresql_where=sa.text("first_id IS NOT NULL"),
     )
-    op.create_index("deliveries_by_item", "deliveries", ["item_key"], unique=False)
+    op.create_index(
+        "deliveries_by_item",
+        "deliveries",
+        ["item_key"],
+        unique=False,
+        sqlite_where=sa.text("item_key <> group_key"),
+        postgresql_where=sa.text("item_key <> group_key"),
+    )
     op.create_index("deliveries_by_received", "deliveries", ["log_id", "received_at"], unique=False)
     op.create_index("deliveries_by_source", "deliveries", ["source_id", "log_index"], unique=False)
     op.create_table(

@@ -1,0 +1,12 @@
+"""`receiver fsck`: everything that is kept is derived again from the entries, and compared.
+
+report = fsck(Records.inspect(settings))
+
+`tree` derives tiles, roots and indexes from a log's entries, `rows` holds entries and rows of `deliveries` against one
+another, `check` goes through the logs, and `report` is what came of it. Nothing is ever written, and no fault ends it.
+"""
+
+from receiver.fsck.check import fsck
+from receiver.fsck.report import Finding, Report
+
+__all__ = ["Finding", "Report", "fsck"]

@@ -1,0 +1,128 @@
+"""Going through the logs of a database, each from its first entry to its last, in one reading transaction.
+
+A tenant's live log must reach its guard. An earlier one, which a successor goes on for after a loss, cannot: it must be
+as the successor's first entry says that it was left.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TypeAlias
+
+import sqlalchemy as sa
+
+from receiver.fsck.logs import LogRow, check_strays, read_logs
+from receiver.fsck.marks import check_closed, checkpoint_marks, guard_marks, published_marks, read_guards
+from receiver.fsck.report import Draft, Notes, Report
+from receiver.fsck.rows import Rows, SourceOf
+from receiver.fsck.tree import Derivation, Mark
+from receiver.records.opening import Records
+from receiver.records.recovery import told_loss
+from receiver.records.tables import sources
+from translog import store
+from translog.tiles import TILE_WIDTH
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Is told a log's origin, how many of its entries have been checked, and how many there are."""
+
+
+def fsck(records: Records, progress: Progress | None = None) -> Report:
+    """Check all that these records hold (`Records.inspect` suffices), as it is at one moment. Nothing is written."""
+    draft = Draft()
+    guards = read_guards(records)  # before any row is: a service that runs moves both on, the guard first
+    with records.database.snapshot() as tx:
+        logs = list(read_logs(tx, records, draft))
+        losses = {loss.kept.origin: loss for log in logs if (loss := told_loss(tx, log.id)) is not None}
+        columns = (sources.c.id, sources.c.tenant_id, sources.c.provider)
+        known = {row.id: SourceOf(row.tenant_id, row.provider) for row in tx.execute(sa.select(*columns))}
+        for log in logs:
+            draft.logs += 1
+            notes = Notes(draft, log.origin)
+            try:
+                marks = [Mark(log.size, log.root, "head"), *published_marks(tx, log, notes)]
+                if log.live:
+                    marks += guard_marks(log, guards, records, notes)
+                else:
+                    check_closed(log, losses.get(log.origin), guards, notes)
+                _check_entries(tx, log, marks, known, notes, progress)
+            except Exception as error:  # noqa: BLE001  (whatever a damaged database brings about: others follow)
+                notes.fault("check", f"could not be ended: {type(error).__name__}: {error}")
+        check_strays(tx, Notes(draft, "records"))
+    return draft.report()
+
+
+def _check_entries(
+    tx: sa.Connection,
+    log: LogRow,
+    marks: Sequence[Mark],
+    known: Mapping[str, SourceOf],
+    notes: Notes,
+    progress: Progress | None,
+) -> None:
+    stated = heapq.merge(checkpoint_marks(tx, log, notes), sorted(marks, key=_size), key=_size)
+    tree = Derivation(tx, log.id, log.size, stated, notes)
+    rows = Rows(tx, log.id, log.tenant_id, log.hash_key, known, notes)
+    reach = min(log.size, _reach(tx, log.id))
+    for start in range(0, reach, TILE_WIDTH):
+        bundle = list(_bundle(tx, log.id, start, min(start + TILE_WIDTH, reach)))
+        _name_missing(start, bundle, notes)
+        if not tree.lost:
+            tree.add(start, bundle)
+        rows.check(start, bundle)
+        if progress is not None:
+            progress(log.origin, start + len(bundle), log.size)
+    if reach < log.size:
+        notes.fault(f"entries {reach} to {log.size - 1}", "are missing")
+        tree.lose(reach)
+    tree.finish()
+    rows.finish(log.size, log.logged_at)
+    _name_beyond(tx, log, notes)
+
+
+def _size(mark: Mark) -> int:
+    return mark.size
+
+
+def _reach(tx: sa.Connection, log_id: int) -> int:
+    """Where the last bundle ends that anything is kept of, whatever the head says: there is no use in looking on."""
+    last_entry = sa.select(sa.func.max(store.entries.c.index)).where(store.entries.c.log_id == log_id)
+    last_tile = sa.select(sa.func.max(store.tiles.c.index)).where(
+        store.tiles.c.log_id == log_id, store.tiles.c.level == 0
+    )
+    entry = tx.execute(last_entry).scalar_one()
+    tile = tx.execute(last_tile).scalar_one()
+    bundles = 0 if entry is None else entry // TILE_WIDTH + 1
+    return TILE_WIDTH * max(bundles, 0 if tile is None else tile + 1)
+
+
+def _bundle(tx: sa.Connection, log_id: int, start: int, stop: int) -> Iterator[bytes | None]:
+    columns = store.entries.c
+    rows = tx.execute(
+        sa.select(columns.index, columns.data).where(
+            columns.log_id == log_id, columns.index >= start, columns.index < stop
+        )
+    )
+    found = {index: bytes(data) for index, data in rows}
+    return (found.get(index) for index in range(start, stop))
+
+
+def _name_missing(start: int, bundle: Sequence[bytes | None], notes: Notes) -> None:
+    for missing, run in groupby(enumerate(bundle, start), key=lambda placed: placed[1] is None):
+        indexes = [index for index, _ in run]
+        if not missing:
+            notes.draft.entries += len(indexes)
+        elif len(indexes) == 1:
+            notes.fault(f"entry {indexes[0]}", "is missing")
+        else:
+            notes.fault(f"entries {indexes[0]} to {indexes[-1]}", "are missing")
+
+
+def _name_beyond(tx: sa.Connection, log: LogRow, notes: Notes) -> None:
+    columns = store.entries.c
+    row = tx.execute(
+        sa.select(sa.func.count().label("number"), sa.func.min(columns.index).label("first")).where(
+            columns.log_id == log.id, sa.or_(columns.index < 0, columns.index >= log.size)
+        )
+    ).one()
+    if row.number:
+        notes.fault(f"entry {row.first}", f"is not within the head's size, {log.size} (with it {row.number} in all)")

@@ -1,0 +1,274 @@
+"""A log's leaves, and the rows of `deliveries` beside them: each must say what the other says.
+
+A leaf and its row are written in one transaction. The leaf is public and holds no more than facts and commitments; the
+row holds what was committed to, and the columns that questions are answered from. Whatever an auditor is told from a
+row must follow from the leaf, so everything in a row is compared with the leaf, opened against its commitments, or
+derived again from what was opened.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from receiver import providers
+from receiver.events import Item, Kind
+from receiver.fsck.report import Notes
+from receiver.providers import Notice
+from receiver.records import keyed
+from receiver.records.tables import deliveries
+from receiver.strictjson import NotJson, parse
+from translog.canonical import Value, decode
+from translog.errors import FormatError
+from translog.evidence import Delivery, Leaf, Opening
+
+KEPT_IN_ROWS = frozenset({Kind.REVOCATION, Kind.CONTEXT, Kind.MISMATCH, Kind.QUARANTINE})
+_KINDS = frozenset(Kind)
+# The columns that a row of this kind leaves empty.
+_EMPTY = {
+    Kind.REVOCATION: ("reason", "first_id"),
+    Kind.CONTEXT: ("reason", "first_id"),
+    Kind.MISMATCH: ("event", "effect", "reason", "breaches", "occurred_at", "item_key"),
+    Kind.QUARANTINE: ("event", "effect", "first_id", "breaches", "occurred_at", "item_key"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOf:
+    """What a row takes from its source."""
+
+    tenant_id: int
+    provider: str
+
+
+class Rows:
+    """One log's leaves and rows. `check` takes its entries in order, a bundle at a time; `finish` ends it."""
+
+    def __init__(
+        self,
+        tx: sa.Connection,
+        log_id: int,
+        tenant_id: int | None,
+        hash_key: bytes | None,
+        sources: Mapping[str, SourceOf],
+        notes: Notes,
+    ) -> None:
+        """Without the tenant's `hash_key` (32 bytes) the keyed hashes are not checked."""
+        self._tx = tx
+        self._log_id = log_id
+        self._tenant_id = tenant_id
+        self._hash_key = hash_key
+        self._sources = sources
+        self._notes = notes
+        self._logged_at = ""
+
+    def check(self, start: int, bundle: Sequence[bytes | None]) -> None:
+        """Take the entries from `start` on, None where one is missing, with the rows that stand beside them."""
+        rows = {row.log_index: row for row in self._rows(start, start + len(bundle))}
+        for index, entry in enumerate(bundle, start):
+            row = rows.get(index)
+            leaf = None if entry is None else self._leaf(index, entry)
+            if row is not None:
+                self._notes.draft.deliveries += 1
+            if entry is None:
+                if row is not None:
+                    self._notes.fault(_place(row.id, row.log_index), "has no entry")
+            elif leaf is not None:
+                self._pair(index, leaf, row)
+
+    def finish(self, size: int, logged_at: str) -> None:
+        """Name the rows beyond the log's `size`, and compare the last entry's time with the head's."""
+        if self._logged_at and logged_at != self._logged_at:
+            self._notes.fault("head", f"is of {logged_at}, the last entry of {self._logged_at}")
+        columns = deliveries.c
+        beyond = sa.select(columns.id, columns.log_index).where(
+            columns.log_id == self._log_id, sa.or_(columns.log_index < 0, columns.log_index >= size)
+        )
+        for row in self._tx.execute(beyond.order_by(columns.log_index)):
+            self._notes.draft.deliveries += 1
+            self._notes.fault(_place(row.id, row.log_index), "has no entry")
+
+    def _rows(self, start: int, stop: int) -> Sequence[sa.Row[Any]]:
+        first = deliveries.alias()
+        return self._tx.execute(
+            sa.select(deliveries, first.c.dedupe_key.label("first_key"), first.c.source_id.label("first_source"))
+            .join_from(deliveries, first, first.c.id == deliveries.c.first_id, isouter=True)
+            .where(
+                deliveries.c.log_id == self._log_id,
+                deliveries.c.log_index >= start,
+                deliveries.c.log_index < stop,
+            )
+        ).all()
+
+    def _leaf(self, index: int, entry: bytes) -> Leaf | None:
+        try:
+            leaf = Leaf.parse(entry)
+        except FormatError as error:
+            self._notes.fault(f"entry {index}", f"cannot be read: {error}")
+            return None
+        if leaf.logged_at < self._logged_at:
+            self._notes.fault(
+                f"entry {index}", f"was logged at {leaf.logged_at}, before the one before it ({self._logged_at})"
+            )
+        self._logged_at = leaf.logged_at
+        if leaf.kind not in _KINDS:
+            self._notes.fault(f"entry {index}", f"is of the kind {leaf.kind!a}, which this version does not know")
+        return leaf
+
+    def _pair(self, index: int, leaf: Leaf, row: sa.Row[Any] | None) -> None:
+        if leaf.kind not in KEPT_IN_ROWS:
+            if row is not None:
+                self._notes.fault(_place(row.id, row.log_index), f"stands beside a {leaf.kind}, which has no row")
+            return
+        if row is None:
+            self._notes.fault(f"entry {index}", f"is the {leaf.kind} {leaf.id}, which has no row")
+            return
+        for problem in self._differences(leaf, row):
+            self._notes.fault(_place(row.id, row.log_index), problem)
+
+    # ---- one leaf, one row ------------------------------------------------------------------------------------------
+
+    def _differences(self, leaf: Leaf, row: sa.Row[Any]) -> Iterator[str]:
+        for name, logged in (("id", leaf.id), ("kind", leaf.kind), ("logged_at", leaf.logged_at)):
+            kept = getattr(row, name)
+            if kept != logged:
+                yield f"{name} is {kept!a}, the entry's {logged!a}"
+        source = self._sources.get(row.source_id)
+        if source is None:
+            yield f"the source {row.source_id} is not there"
+        elif source.tenant_id != self._tenant_id:
+            yield f"the source {row.source_id} is another tenant's"
+        if row.kind != leaf.kind:
+            return
+        kind = Kind(leaf.kind)
+        for name in _EMPTY[kind]:
+            if getattr(row, name) is not None:
+                yield f"{name} is given, which a {kind} has not"
+        yield from _facts_differ(leaf, row, kind, None if source is None else source.provider)
+        event_data, event_problem = _EVENT.open(leaf.event, row)
+        delivery_data, delivery_problem = _DELIVERY.open(leaf.delivery, row)
+        yield from filter(None, (event_problem, delivery_problem))
+        event = None if event_data is None else decode(event_data)
+        if isinstance(event, dict) and row.occurred_at != event["occurred_at"]:
+            yield f"occurred_at is {row.occurred_at!a}, the event's {event['occurred_at']!a}"
+        if source is not None and self._hash_key is not None:
+            body = None if delivery_data is None else Delivery.parse(delivery_data).body
+            for name, expected in _keys(self._hash_key, source.provider, kind, row, event, body):
+                kept = getattr(row, name)
+                if kept is None or bytes(kept) != expected:
+                    yield f"{name} is not what its delivery gives"
+        if kind is Kind.MISMATCH and row.first_source != row.source_id:
+            there = "is not there" if row.first_source is None else "is of another source"
+            yield f"the event {row.first_id} that it differs from {there}"
+
+
+def _place(row_id: str, index: int) -> str:
+    return f"row {row_id} (entry {index})"
+
+
+def _facts_differ(leaf: Leaf, row: sa.Row[Any], kind: Kind, provider: str | None) -> Iterator[str]:
+    expected: dict[str, Value] = {"received_at": row.received_at, "source": row.source_id, "provider": provider}
+    if kind is Kind.QUARANTINE:
+        expected["reason"] = row.reason
+    elif kind is Kind.MISMATCH:
+        expected["first"] = row.first_id
+    else:
+        expected["event"] = row.event
+        expected["effect"] = row.effect
+        expected["via"] = row.via
+        expected["scheme"] = row.scheme
+        expected["test"] = row.test
+        expected["breaches"] = _codes(row.breaches)
+        expected["secret"] = leaf.facts.get("secret", "")  # in the leaf alone
+    for name in sorted(expected.keys() | leaf.facts.keys()):
+        if name not in leaf.facts:
+            yield f"the entry has no fact {name}"
+        elif name not in expected:
+            yield f"the entry has the fact {name}, which a {kind} has not"
+        elif leaf.facts[name] != expected[name]:
+            yield f"{name} is {expected[name]!a}, the entry's fact {leaf.facts[name]!a}"
+
+
+def _codes(breaches: str | None) -> Value:
+    try:
+        return [code for code, _ in json.loads(breaches or "[]")]
+    except (ValueError, TypeError):
+        return breaches
+
+
+def _delivery_data(row: sa.Row[Any]) -> bytes:
+    headers: list[tuple[str, str]] = [(name, value) for name, value in json.loads(row.headers)]
+    return Delivery(tuple(headers), bytes(row.body)).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a leaf commits to under one label: the columns that hold it, salt last, and how they become the data."""
+
+    label: str
+    columns: tuple[str, ...]
+    data: Callable[[sa.Row[Any]], bytes]
+
+    def open(self, committed: str | None, row: sa.Row[Any]) -> tuple[bytes | None, str | None]:
+        """The data, if it is what was committed to; else what is wrong with it, if something is."""
+        missing = [name for name in self.columns if getattr(row, name) is None]
+        if committed is None:
+            given = len(missing) < len(self.columns)
+            return None, f"it holds a {self.label}, and the entry commits to none" if given else None
+        if len(missing) == len(self.columns):
+            return None, f"the {self.label} is erased, and no erasure entry names it"
+        if missing:
+            return None, f"the {self.label} cannot be opened without {' and '.join(missing)}"
+        try:
+            data = self.data(row)
+            found = Opening(data, bytes(getattr(row, self.columns[-1]))).commitment(self.label)
+        except (ValueError, TypeError) as error:
+            return None, f"the {self.label} cannot be opened: {error}"
+        if found != committed:
+            return None, f"{', '.join(self.columns)} do not give the {self.label} that the entry commits to"
+        return data, None
+
+
+_EVENT = _Part("event", ("event_data", "event_salt"), lambda row: bytes(row.event_data))
+_DELIVERY = _Part("delivery", ("headers", "body", "delivery_salt"), _delivery_data)
+
+
+def _keys(
+    hash_key: bytes,
+    provider: str,
+    kind: Kind,
+    row: sa.Row[Any],
+    event: Value,
+    body: bytes | None,
+) -> Iterator[tuple[str, bytes]]:
+    """The keyed hashes of a row, by column, as far as they follow from what was opened."""
+    match event:
+        case {"item": {"type": str(item_type), "id": str(item_id)}}:
+            yield "item_key", keyed.item_key(hash_key, provider, Item(item_type, item_id))
+        case _:
+            pass
+    if kind is Kind.MISMATCH and row.first_key is not None:
+        yield "dedupe_key", keyed.mismatch_key(hash_key, bytes(row.first_key), bytes(row.digest))
+    if body is None:
+        return
+    if kind is Kind.QUARANTINE:
+        key = keyed.quarantine_key(hash_key, row.source_id, body)
+        yield "dedupe_key", key
+        yield "digest", key
+        return
+    notice = _read(provider, row.via, body)
+    if notice is not None:
+        yield "digest", keyed.content_key(hash_key, notice.digest)
+        if kind is not Kind.MISMATCH:
+            yield "dedupe_key", keyed.dedupe_key(hash_key, row.source_id, notice.via, notice.key)
+
+
+def _read(provider: str, via: str, body: bytes) -> Notice | None:
+    """The notice in a body, if its provider reads it as one that came this way."""
+    try:
+        reading = providers.get(provider).read(parse(body))
+    except (NotJson, ValueError):
+        return None
+    return reading if isinstance(reading, Notice) and reading.via == via else None
