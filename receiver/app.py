@@ -20,6 +20,7 @@ from receiver.audit.proofs import ProofsController
 from receiver.audit.tiles import TilesController
 from receiver.errors import EXCEPTION_HANDLERS
 from receiver.health import HealthController
+from receiver.intake.hotpath import HotPath
 from receiver.intake.routes import webhook_route
 from receiver.intake.service import Intake
 from receiver.intake.tallies import Tallies
@@ -33,8 +34,11 @@ WAL_EVERY = 0.1
 _log = logging.getLogger(__name__)
 
 
-def create_app(records: Records) -> Litestar:
-    """The service over opened records. Its lifespan begins and ends all that runs in the background."""
+def create_app(records: Records) -> HotPath:
+    """The service over opened records, an ASGI application: the framework's, with the hot path before it.
+
+    Its lifespan begins and ends all that runs in the background.
+    """
     metrics = Metrics()
     intake = Intake(records, metrics)
     publisher = Publisher(records, metrics, halt=intake.recorder.halt)
@@ -66,7 +70,7 @@ def create_app(records: Records) -> Litestar:
             await tallies.stop()
             await publisher.publish()
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[webhook_route(intake), EventsController, ProofsController, TilesController, HealthController],
         dependencies={"tenant": Provide(provide_tenant)},
         exception_handlers=EXCEPTION_HANDLERS,
@@ -83,6 +87,7 @@ def create_app(records: Records) -> Litestar:
         logging_config=None,
         debug=False,
     )
+    return HotPath(app, intake)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:

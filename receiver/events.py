@@ -18,6 +18,8 @@ from enum import StrEnum
 from threading import Lock
 from typing import Any, Self
 
+from msgspec import Struct
+
 from receiver import encoding
 from receiver.strictjson import Json, plain
 from translog.canonical import Value
@@ -90,8 +92,7 @@ class Extent(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """The thing that was issued, in the provider's own terms (`receipt`, and its id)."""
 
     type: str
@@ -106,8 +107,7 @@ class Breach:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One notice, read. What the provider does not give is None; it is never guessed."""
 
     kind: Kind
@@ -156,8 +156,7 @@ class Event:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(Struct, frozen=True):
     """What a rule sees of an earlier event of the same item."""
 
     kind: Kind

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import cast
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from receiver.problems import CONTENT_TYPE, Problem
@@ -89,7 +89,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def make_server(app: Litestar, request_timeout: float) -> uvicorn.Server:
+def make_server(app: ASGIApp, request_timeout: float) -> uvicorn.Server:
     """uvicorn, configured. `request_timeout` is how many seconds a request's headers and body may take to arrive;
     it is looked at once a second.
     """
@@ -120,7 +120,7 @@ def make_server(app: Litestar, request_timeout: float) -> uvicorn.Server:
     return server
 
 
-def serve(app: Litestar, listening: socket.socket, request_timeout: float) -> None:
+def serve(app: ASGIApp, listening: socket.socket, request_timeout: float) -> None:
     """Serve until SIGTERM or SIGINT; what is under way is ended in order, then this returns."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave_to_uvicorn)

@@ -5,10 +5,12 @@ fields below.
 """
 
 import os
+import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 DEFAULT_DATA = Path("rescind-data")
@@ -45,7 +47,17 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """The database's URL."""
-        return self.database_url or f"sqlite:///{self.data / 'rescind.db'}"
+        # In a URL these two would begin something else than a path.
+        path = str(self.data / "rescind.db").replace("%", "%25").replace("?", "%3F")
+        return self.database_url or f"sqlite:///{path}"
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for one in value.split(","):
+            if one.strip():
+                ip_network(one.strip(), strict=False)
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -58,10 +70,18 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments first, then the environment, then the file."""
         data = init_settings().get("data") or env_settings().get("data") or DEFAULT_DATA
-        file = Path(os.environ.get("RESCIND_CONFIG") or Path(data) / CONFIG_FILE)
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+        named = os.environ.get("RESCIND_CONFIG")
+        file = Path(named or Path(data) / CONFIG_FILE)
+        if named and not file.is_file():
+            raise ValueError(f"RESCIND_CONFIG names {file}, and there is no such file")
+        try:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{file} is not TOML: {error}") from error
 
 
 def load(**given: Any) -> Settings:
-    """The settings, with what a command was given over everything else. Raises pydantic's ValidationError."""
+    """The settings, with what a command was given over everything else. Raises pydantic's ValidationError, or
+    ValueError for a file that cannot be read.
+    """
     return Settings(**{name: value for name, value in given.items() if value is not None})

@@ -4,7 +4,8 @@ A test that names `database_url`, or anything made from it, runs twice: on SQLit
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,19 @@ def _with_schema(url: str) -> Generator[Database]:
     upgrade(database)
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def connect() -> Generator[Callable[[str], Database]]:
+    """Opens a database by its URL, with connections of its own as another process has; closes it after the test."""
+    with ExitStack() as opened:
+
+        def connect(url: str) -> Database:
+            database = Database(url)
+            opened.callback(database.dispose)
+            return database
+
+        yield connect
 
 
 @pytest.fixture

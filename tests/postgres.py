@@ -25,7 +25,6 @@ import psycopg
 SUPERUSER = "rescind"
 SETTINGS = {
     "listen_addresses": "",
-    "fsync": "on",  # the service refuses a server that would lose what it acknowledged
     "max_connections": "100",
     "shared_buffers": "32MB",
     "max_wal_size": "128MB",
@@ -65,7 +64,9 @@ class Cluster:
         """Change a setting of the running server, and wait until new sessions have it."""
         self.execute(f"ALTER SYSTEM SET {setting} = '{value}'")
         self.execute("SELECT pg_reload_conf()")
+        until = time.monotonic() + START_SECONDS
         while self.execute(f"SHOW {setting}") != value:
+            assert time.monotonic() < until, f"PostgreSQL does not take over {setting}={value}"
             time.sleep(0.01)
 
     def create_database(self, name: str | None = None, template: str = "template0") -> str:

@@ -23,6 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_SECRET = 4096
+MAX_NAME = 256
 
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./rescind-data, or RESCIND_DATA]"
@@ -38,6 +39,8 @@ def settings_of(**given: Any) -> Settings:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise click.ClickException("a setting cannot be used: " + "; ".join(lines)) from error
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @contextmanager
@@ -72,6 +75,13 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
             raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror}") from error
 
     return run
+
+
+def printable(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """A callback for names: text that can be printed, kept, and written in a URL's query."""
+    if value is not None and not (0 < len(value) <= MAX_NAME and value.isprintable() and value == value.strip()):
+        raise click.BadParameter(f"{value!a} must be 1 to {MAX_NAME} printable characters, without spaces around them")
+    return value
 
 
 def read_secret(file: Path | None, *, from_stdin: bool) -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from receiver.cli.common import data_option, json_option, opened, plainly, show, tenant_option
+from receiver.cli.common import data_option, json_option, opened, plainly, printable, show, tenant_option
 from receiver.events import parse_time
 from receiver.records.apikeys import create_key, list_keys, parse_scopes, revoke_key
 
@@ -16,9 +16,9 @@ def key() -> None:
 
 
 @key.command()
-@click.argument("name")
+@click.argument("name", callback=printable)
 @click.option("--scopes", required=True, help="Separated by commas: audit, export, operate, admin.")
-@click.option("--owner", help="Who answers for it.  [default: NAME]")
+@click.option("--owner", callback=printable, help="Who answers for it.  [default: NAME]")
 @click.option("--expires", help="RFC 3339, such as 2027-01-01T00:00:00Z.  [default: never]")
 @tenant_option
 @data_option
@@ -58,7 +58,7 @@ def list_(tenant: str, data: Path | None, *, as_json: bool) -> None:
 
 
 @key.command()
-@click.argument("name")
+@click.argument("name", callback=printable)
 @tenant_option
 @data_option
 @plainly

@@ -22,7 +22,10 @@ def serve(data: Path | None, host: str, port: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with opened(data) as records:
-        listening = listen(host, port)
+        try:
+            listening = listen(host, port)
+        except OSError as error:
+            raise click.ClickException(f"cannot listen on {host}, port {port}: {error.strerror}") from error
         address, bound = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         click.echo(f"Rescind listens on http://{shown}:{bound} (data in {records.settings.data})", err=True)

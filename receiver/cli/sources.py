@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from receiver import providers
-from receiver.cli.common import data_option, json_option, opened, plainly, read_secret, show, tenant_option
+from receiver.cli.common import data_option, json_option, opened, plainly, printable, read_secret, show, tenant_option
 from receiver.intake.signatures import check_secret, generate_secret, scheme_from_options
 from receiver.records.sources import DEFAULT_REPLAY_WINDOW, NewSource, add_source
 
@@ -19,7 +19,7 @@ def source() -> None:
 
 
 @source.command()
-@click.argument("name")
+@click.argument("name", callback=printable)
 @click.option("--provider", required=True, type=click.Choice(providers.names()))
 @click.option("--scheme", type=click.Choice(SCHEMES), help="How deliveries are authenticated.")
 @click.option("--header", help="timestamped-hmac, hmac, token: the header that carries the signature or token.")
@@ -33,7 +33,7 @@ def source() -> None:
 @click.option("--strip-whitespace", is_flag=True, help="hmac: over the body without whitespace outside strings.")
 @click.option("--secret-file", type=click.Path(path_type=Path), help="Read the secret from this file.")
 @click.option("--secret-stdin", is_flag=True, help="Read the secret from standard input.")
-@click.option("--account", help="Deliveries that name another account are quarantined.")
+@click.option("--account", callback=printable, help="Deliveries that name another account are quarantined.")
 @click.option(
     "--replay-window",
     type=click.IntRange(1, MAX_REPLAY_WINDOW),

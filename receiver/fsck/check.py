@@ -46,7 +46,7 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
                     check_closed(log, losses.get(log.origin), guards, notes)
                 _check_entries(tx, log, marks, known, notes, progress)
             except Exception as error:  # noqa: BLE001  (whatever a damaged database brings about: others follow)
-                notes.fault("check", f"could not be ended: {type(error).__name__}: {error}")
+                notes.fault("check", f"could not be ended: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
         check_strays(tx, Notes(draft, "records"))
     return draft.report()
 

@@ -62,7 +62,8 @@ class Rows:
         self._hash_key = hash_key
         self._sources = sources
         self._notes = notes
-        self._logged_at = ""
+        self._logged_at = ""  # of the last leaf that could be read
+        self._last = -1
 
     def check(self, start: int, bundle: Sequence[bytes | None]) -> None:
         """Take the entries from `start` on, None where one is missing, with the rows that stand beside them."""
@@ -80,7 +81,7 @@ class Rows:
 
     def finish(self, size: int, logged_at: str) -> None:
         """Name the rows beyond the log's `size`, and compare the last entry's time with the head's."""
-        if self._logged_at and logged_at != self._logged_at:
+        if self._last == size - 1 and logged_at != self._logged_at:
             self._notes.fault("head", f"is of {logged_at}, the last entry of {self._logged_at}")
         columns = deliveries.c
         beyond = sa.select(columns.id, columns.log_index).where(
@@ -92,8 +93,9 @@ class Rows:
 
     def _rows(self, start: int, stop: int) -> Sequence[sa.Row[Any]]:
         first = deliveries.alias()
+        of_first = [first.c[name].label(f"first_{name}") for name in ("source_id", "group_key", "dedupe_key")]
         return self._tx.execute(
-            sa.select(deliveries, first.c.dedupe_key.label("first_key"), first.c.source_id.label("first_source"))
+            sa.select(deliveries, *of_first)
             .join_from(deliveries, first, first.c.id == deliveries.c.first_id, isouter=True)
             .where(
                 deliveries.c.log_id == self._log_id,
@@ -112,7 +114,7 @@ class Rows:
             self._notes.fault(
                 f"entry {index}", f"was logged at {leaf.logged_at}, before the one before it ({self._logged_at})"
             )
-        self._logged_at = leaf.logged_at
+        self._logged_at, self._last = leaf.logged_at, index
         if leaf.kind not in _KINDS:
             self._notes.fault(f"entry {index}", f"is of the kind {leaf.kind!a}, which this version does not know")
         return leaf
@@ -157,10 +159,10 @@ class Rows:
             body = None if delivery_data is None else Delivery.parse(delivery_data).body
             for name, expected in _keys(self._hash_key, source.provider, kind, row, event, body):
                 kept = getattr(row, name)
-                if kept is None or bytes(kept) != expected:
+                if kept is None or bytes(kept) != bytes(expected):
                     yield f"{name} is not what its delivery gives"
-        if kind is Kind.MISMATCH and row.first_source != row.source_id:
-            there = "is not there" if row.first_source is None else "is of another source"
+        if kind is Kind.MISMATCH and row.first_source_id != row.source_id:
+            there = "is not there" if row.first_source_id is None else "is of another source"
             yield f"the event {row.first_id} that it differs from {there}"
 
 
@@ -216,7 +218,7 @@ class _Part:
         missing = [name for name in self.columns if getattr(row, name) is None]
         if committed is None:
             given = len(missing) < len(self.columns)
-            return None, f"it holds a {self.label}, and the entry commits to none" if given else None
+            return None, f"the {self.label} is given, and the entry does not commit to it" if given else None
         if len(missing) == len(self.columns):
             return None, f"the {self.label} is erased, and no erasure entry names it"
         if missing:
@@ -244,25 +246,30 @@ def _keys(
     body: bytes | None,
 ) -> Iterator[tuple[str, bytes]]:
     """The keyed hashes of a row, by column, as far as they follow from what was opened."""
-    match event:
-        case {"item": {"type": str(item_type), "id": str(item_id)}}:
-            yield "item_key", keyed.item_key(hash_key, provider, Item(item_type, item_id))
-        case _:
-            pass
-    if kind is Kind.MISMATCH and row.first_key is not None:
-        yield "dedupe_key", keyed.mismatch_key(hash_key, bytes(row.first_key), bytes(row.digest))
-    if body is None:
-        return
+    notice = None if body is None else _read(provider, row.via, body)
     if kind is Kind.QUARANTINE:
-        key = keyed.quarantine_key(hash_key, row.source_id, body)
-        yield "dedupe_key", key
-        yield "digest", key
+        if body is not None:
+            key = keyed.quarantine_key(hash_key, row.source_id, body)
+            yield from (("group_key", key), ("dedupe_key", key), ("digest", key))
         return
-    notice = _read(provider, row.via, body)
     if notice is not None:
         yield "digest", keyed.content_key(hash_key, notice.digest)
-        if kind is not Kind.MISMATCH:
-            yield "dedupe_key", keyed.dedupe_key(hash_key, row.source_id, notice.via, notice.key)
+    if kind is Kind.MISMATCH:
+        if row.first_source_id is not None:
+            yield "group_key", bytes(row.first_group_key)
+            yield "dedupe_key", keyed.mismatch_key(hash_key, bytes(row.first_dedupe_key), bytes(row.digest))
+        return
+    dedupe = bytes(row.dedupe_key)
+    if notice is not None:
+        dedupe = keyed.dedupe_key(hash_key, row.source_id, notice.via, notice.key)
+        yield "dedupe_key", dedupe
+    match event:
+        case {"item": {"type": str(item_type), "id": str(item_id)}}:
+            item = keyed.item_key(hash_key, provider, Item(item_type, item_id))
+            yield "item_key", item
+            yield "group_key", dedupe if row.group_key == dedupe else item  # which of the two, the provider says
+        case _:
+            pass
 
 
 def _read(provider: str, via: str, body: bytes) -> Notice | None:

@@ -9,8 +9,10 @@ answered; a crash after it leaves a sender without an answer, whose next attempt
 import asyncio
 import contextlib
 import logging
+import sqlite3
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Thread
 from typing import TypeAlias
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
@@ -25,7 +27,7 @@ from translog.errors import StoreError
 MAX_BATCH = 512
 UNRECORDABLE = "unrecordable"
 
-_TRANSIENT = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
+_TRANSIENT = (sqlite3.OperationalError, OperationalError, InterfaceError, InternalError, PoolTimeoutError)
 _log = logging.getLogger(__name__)
 
 _Waiting: TypeAlias = tuple[asyncio.Future[Outcome], Submission]
@@ -36,32 +38,31 @@ class Unavailable(Exception):  # noqa: N818
 
 
 class Recorder:
-    """Turns submissions into outcomes. `start` and `stop` are called on the loop it serves."""
+    """Turns submissions into outcomes. `start`, `stop` and `record` are called on the loop it serves."""
 
     def __init__(self, records: Records, queue: int, metrics: Metrics) -> None:
         self._records = records
         self._metrics = metrics
-        metrics.waiting.set_function(lambda: len(self._waiting))
-        metrics.recording.set_function(lambda: self.refusal is None)
-        self._queue = queue
-        self._waiting: list[_Waiting] = []
-        self._wake = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
-        self._task: asyncio.Task[None] | None = None
+        self._most = queue
+        self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()  # None: nothing more will come
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = Thread(target=self._run, name="recorder")
         self._stopping = False
         self.refusal: str | None = None  # why nothing may be written any more
+        metrics.waiting.set_function(self._waiting.qsize)
+        metrics.recording.set_function(lambda: self.refusal is None)
 
     def start(self) -> None:
         """Begin to write."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
 
     async def stop(self) -> None:
         """Write what is waiting, then end."""
         self._stopping = True
-        self._wake.set()
-        if self._task is not None:
-            await self._task
-        self._thread.shutdown()
+        self._waiting.put(None)
+        if self._loop is not None:
+            await asyncio.to_thread(self._thread.join)
 
     def halt(self, why: str) -> None:
         """Write nothing any more: the database is not the one it was. May be called from any thread."""
@@ -73,33 +74,29 @@ class Recorder:
         """Keep a delivery; returns once that is durable. Raises Unavailable: then nobody may be told it was kept."""
         if self.refusal is not None:
             raise Unavailable(self.refusal)
-        if len(self._waiting) >= self._queue or self._stopping:
+        if self._stopping or self._waiting.qsize() >= self._most:
             raise Unavailable("too many deliveries are waiting to be recorded")
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((future, submission))
-        self._wake.set()
+        self._waiting.put((future, submission))
         return await future
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting or not self._stopping:
-            await self._wake.wait()
-            self._wake.clear()
-            await asyncio.sleep(0)  # let whatever else is ready join the batch
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-                self._metrics.batch_size.observe(len(batch))
-                submissions = [submission for _, submission in batch]
-                outcomes = await loop.run_in_executor(self._thread, self._write, submissions)
-                for (future, _), outcome in zip(batch, outcomes, strict=True):
-                    if future.done():  # the sender went away; what it sent is kept all the same
-                        continue
-                    if isinstance(outcome, Outcome):
-                        future.set_result(outcome)
-                    else:
-                        future.set_exception(outcome)
+    def _run(self) -> None:
+        while (one := self._waiting.get()) is not None:
+            batch = [one]
+            while len(batch) < MAX_BATCH and not self._waiting.empty():  # nobody else takes: what is there stays
+                one = self._waiting.get()
+                if one is None:
+                    self._waiting.put(None)  # for the loop outside, once this batch is written
+                    break
+                batch.append(one)
+            self._metrics.batch_size.observe(len(batch))
+            outcomes = self._write([submission for _, submission in batch])
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(_answer, batch, outcomes)
 
     def _write(self, batch: Sequence[Submission]) -> list[Outcome | Unavailable]:
+        if self.refusal is not None:
+            return [Unavailable(self.refusal)] * len(batch)
         try:
             return list(write_batch(self._records.database, batch))
         except _TRANSIENT as error:
@@ -123,6 +120,16 @@ class Recorder:
         with contextlib.suppress(Exception):
             return write_batch(self._records.database, [submission.quarantined(UNRECORDABLE)])[0]
         return Unavailable("this delivery cannot be kept")
+
+
+def _answer(batch: Sequence[_Waiting], outcomes: Sequence[Outcome | Unavailable]) -> None:
+    for (future, _), outcome in zip(batch, outcomes, strict=True):
+        if future.done():  # the sender went away; what it sent is kept all the same
+            continue
+        if isinstance(outcome, Outcome):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
 
 
 def _plain(error: Exception) -> str:

@@ -15,12 +15,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from typing import Literal, NamedTuple, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Struct
 
+from receiver.encoding import hmac_sha256
 from receiver.intake.schemes import (
     Hmac,
     Scheme,
@@ -49,7 +50,6 @@ __all__ = [
     "Verifier",
     "check_secret",
     "generate_secret",
-    "hmac_sha256",
     "scheme_from_options",
     "verifier",
     "without_whitespace",
@@ -66,8 +66,7 @@ Reason: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
+class Authenticated(Struct, frozen=True):
     """The delivery was made by someone who holds the secret (for v1a: the private key)."""
 
     secret_id: str
@@ -336,27 +335,6 @@ def _fits_public_key(public: Ed25519PublicKey) -> Callable[[bytes, Sequence[byte
         return False
 
     return fits
-
-
-def hmac_sha256(key: bytes) -> Callable[[bytes], bytes]:
-    """HMAC-SHA256 (RFC 2104) under `key`, with both padded keys hashed beforehand (its section 4): twice as fast as
-    `hmac.digest` on a delivery.
-
-    Takes the message, gives 32 bytes; may be called by several threads at once.
-    """
-    if len(key) > 64:
-        key = sha256(key).digest()
-    padded = key.ljust(64, b"\0")
-    inner = sha256(bytes(byte ^ 0x36 for byte in padded))
-    outer = sha256(bytes(byte ^ 0x5C for byte in padded))
-
-    def mac(message: bytes) -> bytes:
-        inside, outside = inner.copy(), outer.copy()
-        inside.update(message)
-        outside.update(inside.digest())
-        return outside.digest()
-
-    return mac
 
 
 _to_base64 = partial(binascii.b2a_base64, newline=False)

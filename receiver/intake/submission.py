@@ -1,8 +1,10 @@
 """What goes into the recorder and what comes out: a delivery to keep, and what became of it."""
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from receiver.events import Event, Via
 from receiver.providers import Provider
@@ -10,8 +12,7 @@ from receiver.records.keyed import quarantine_key
 from receiver.records.opening import Tenant
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(Struct, frozen=True):
     """A delivery that is to be kept: an event that was understood, or (`event` None) one for quarantine, with why.
 
     The keys are keyed hashes of 16 bytes (`receiver.records.keyed`); `headers` are
@@ -61,8 +62,7 @@ class Status(StrEnum):
     QUARANTINED = "quarantined"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What became of a delivery, durably.
 
     `id` is the event's, of a mismatch the first event's, of a quarantined delivery the quarantine's; `log_index` and

@@ -16,6 +16,8 @@ from datetime import datetime
 from functools import cache
 from typing import Literal, TypeAlias
 
+from msgspec import Struct
+
 from receiver.events import Breach, Event, Past, Via
 from receiver.strictjson import Json
 
@@ -26,8 +28,7 @@ MAX_TYPE = 128
 """Characters of an event's type, which stands in the log's entry itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """A delivery that is a notice worth keeping."""
 
     event: Event

@@ -1,5 +1,6 @@
 """API keys: what opens `/v1`. Kept as hashes; each has an owner, scopes, an expiry and a last use, and one tenant."""
 
+import contextlib
 import hashlib
 import secrets
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from receiver.events import Kind, format_time, new_id
 from receiver.records.journal import change
@@ -95,7 +96,8 @@ def find_key(records: Records, presented: str, now: datetime) -> ApiKey | None:
     if row.expires_at is not None and row.expires_at <= format_time(now):
         return None
     if row.last_used_at is None or row.last_used_at < format_time(now - _USE_IS_NOTED_AFTER):
-        with records.database.write() as tx:
+        # Whoever may read goes on reading while the database cannot be written.
+        with contextlib.suppress(OperationalError), records.database.write() as tx:
             tx.execute(sa.update(api_keys).where(api_keys.c.id == row.id).values(last_used_at=format_time(now)))
     return ApiKey(row.id, row.tenant, frozenset(row.scopes.split(",")))
 

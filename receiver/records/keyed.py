@@ -5,8 +5,9 @@ erased delivery is still known, and an erased item can still be said to be erase
 which item it was. Parts are joined with NUL, which no part holds.
 """
 
-import hmac
+from functools import lru_cache
 
+from receiver.encoding import hmac_sha256
 from receiver.events import Item, Via
 
 SIZE = 16
@@ -38,4 +39,7 @@ def quarantine_key(hash_key: bytes, source_id: str, body: bytes) -> bytes:
 
 
 def _keyed(hash_key: bytes, data: bytes) -> bytes:
-    return hmac.digest(hash_key, data, "sha256")[:SIZE]
+    return _mac(hash_key)(data)[:SIZE]
+
+
+_mac = lru_cache(maxsize=4096)(hmac_sha256)

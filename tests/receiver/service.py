@@ -30,11 +30,11 @@ from typing import Any, TypeVar
 import httpx2
 import sqlalchemy as sa
 import uvicorn
-from litestar import Litestar
 
 from receiver.app import create_app
 from receiver.events import parse_time
 from receiver.intake.endpoints import Endpoint
+from receiver.intake.hotpath import HotPath
 from receiver.intake.service import Intake
 from receiver.metrics import Metrics
 from receiver.publishing import Publisher
@@ -139,15 +139,14 @@ class Service:
     """A running service, and what a test may ask of it."""
 
     def __init__(
-        self, app: Litestar, server: uvicorn.Server, loop: asyncio.AbstractEventLoop, port: int, client: httpx2.Client
+        self, app: HotPath, server: uvicorn.Server, loop: asyncio.AbstractEventLoop, port: int, client: httpx2.Client
     ) -> None:
-        self.app = app
         self.port = port
         self.client = client
-        self.records: Records = app.state.records
-        self.intake: Intake = app.state.intake
-        self.publisher: Publisher = app.state.publisher
-        self._metrics: Metrics = app.state.metrics
+        self.records: Records = app.framework.state.records
+        self.intake: Intake = app.framework.state.intake
+        self.publisher: Publisher = app.framework.state.publisher
+        self._metrics: Metrics = app.framework.state.metrics
         self._server = server
         self._loop = loop
 

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from receiver.records import engine
 from receiver.records.engine import Database, UnsafeDatabaseError
 from receiver.records.tables import settings, sources
 from tests.postgres import Cluster
+
+Transaction = Callable[[Database], AbstractContextManager[sa.Connection]]
 
 
 def put(database: Database, name: str, value: str = "") -> None:
@@ -31,21 +34,26 @@ def names(tx: sa.Connection) -> list[str]:
 def test_a_block_left_normally_is_kept_and_one_left_by_an_error_is_not(database: Database) -> None:
     """A write transaction commits at the end of its block; any error, of whatever kind, undoes all of it."""
     put(database, "kept")
-    for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error), database.write() as tx:
+
+    def fail(error: type[BaseException]) -> None:
+        with database.write() as tx:
             tx.execute(sa.insert(settings).values(name="lost", value=""))
             raise error
+
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error):
+            fail(error)
     with database.read() as tx:
         assert names(tx) == ["kept"]
 
 
 @pytest.mark.parametrize("transaction", [Database.read, Database.write, Database.snapshot])
-def test_sqlite_waits_for_its_disk(sqlite_database: Database, transaction: Callable[[Database], object]) -> None:
+def test_sqlite_waits_for_its_disk(sqlite_database: Database, transaction: Transaction) -> None:
     """Every connection has a write-ahead log that is synced at each commit, references that hold, and patience."""
 
     def pragmas(_: int) -> list[object]:
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "busy_timeout")
-        with transaction(sqlite_database) as tx:  # pyright: ignore
+        with transaction(sqlite_database) as tx:
             time.sleep(0.05)  # so that none of the threads uses the connection of another
             return [tx.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() for pragma in pragmas]
 
@@ -53,9 +61,11 @@ def test_sqlite_waits_for_its_disk(sqlite_database: Database, transaction: Calla
         assert list(pool.map(pragmas, range(3))) == [["wal", 2, 1, 1, 10_000]] * 3
 
 
-def test_postgresql_waits_for_its_disk(postgresql_url: str, postgresql: Cluster) -> None:
+def test_postgresql_waits_for_its_disk(
+    postgresql_url: str, postgresql: Cluster, connect: Callable[[str], Database]
+) -> None:
     """What an administrator made the default for the database does not make a commit less than durable."""
-    bare = Database(postgresql_url)
+    database = connect(postgresql_url)
     defaults = {
         "synchronous_commit": "off",
         "lock_timeout": "0",
@@ -63,14 +73,13 @@ def test_postgresql_waits_for_its_disk(postgresql_url: str, postgresql: Cluster)
         "default_transaction_isolation": "serializable",
     }
     for setting, value in defaults.items():
-        postgresql.execute(f"ALTER DATABASE {bare.url.database} SET {setting} = '{value}'")
-    for transaction in (bare.read, bare.write):
+        postgresql.execute(f"ALTER DATABASE {database.url.database} SET {setting} = '{value}'")
+    for transaction in (database.read, database.write):
         with transaction() as tx:
             shown = [
                 tx.exec_driver_sql(f"SHOW {setting}").scalar_one() for setting in (*defaults, "transaction_isolation")
             ]
         assert shown == ["on", "10s", "30s", "serializable", "read committed"]
-    bare.dispose()
 
 
 @pytest.fixture
@@ -83,12 +92,12 @@ def turned_off(request: pytest.FixtureRequest, postgresql: Cluster) -> Generator
 
 
 @pytest.mark.parametrize("turned_off", ["fsync", "full_page_writes"], indirect=True)
-def test_a_postgresql_that_does_not_wait_for_its_disk_is_refused(turned_off: str, postgresql_url: str) -> None:
+def test_a_postgresql_that_does_not_wait_for_its_disk_is_refused(
+    turned_off: str, postgresql_url: str, connect: Callable[[str], Database]
+) -> None:
     """It would acknowledge what a power cut undoes, so the service says so and does not start."""
-    database = Database(postgresql_url)
     with pytest.raises(UnsafeDatabaseError, match=f"runs with {turned_off}=off"):
-        database.must_be_durable()
-    database.dispose()
+        connect(postgresql_url).must_be_durable()
 
 
 def test_both_are_durable_as_they_come(database: Database) -> None:
@@ -97,11 +106,11 @@ def test_both_are_durable_as_they_come(database: Database) -> None:
 
 
 def test_a_writer_holds_the_database_from_its_first_moment(
-    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+    sqlite_database: Database, sqlite_url: str, connect: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On SQLite nobody else writes while a write transaction is open, were it only reading yet; readers go on."""
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 50)
-    other = Database(str(sqlite_database.url))
+    other = connect(sqlite_url)
     with sqlite_database.write() as tx:
         assert names(tx) == []
         with pytest.raises(OperationalError, match="database is locked"):
@@ -112,20 +121,20 @@ def test_a_writer_holds_the_database_from_its_first_moment(
     put(other, "second")
     with other.read() as reading:
         assert names(reading) == ["first", "second"]
-    other.dispose()
 
 
 def test_threads_take_turns(database: Database) -> None:
     """Writers in one process wait for one another, and none of them fails for it."""
+    wanted = [f"{number:02}" for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: put(database, f"{number:02}"), range(40)))
+        list(pool.map(put, [database] * 40, wanted))
     with database.read() as tx:
-        assert names(tx) == [f"{number:02}" for number in range(40)]
+        assert names(tx) == wanted
 
 
-def test_a_snapshot_sees_one_moment(database_url: str, database: Database) -> None:
+def test_a_snapshot_sees_one_moment(database_url: str, database: Database, connect: Callable[[str], Database]) -> None:
     """What others commit meanwhile is not seen, from the first statement to the last."""
-    other = Database(database_url)
+    other = connect(database_url)
     put(database, "before")
     with database.snapshot() as tx:
         assert names(tx) == ["before"]
@@ -133,13 +142,12 @@ def test_a_snapshot_sees_one_moment(database_url: str, database: Database) -> No
         assert names(tx) == ["before"]
     with database.snapshot() as tx:
         assert names(tx) == ["before", "meanwhile"]
-    other.dispose()
 
 
 def test_a_snapshot_cannot_write(database: Database) -> None:
     """Writing in it is an error; the connection it had is as good as any afterwards."""
     for _ in range(2):
-        with pytest.raises(DBAPIError, match="read-?only"), database.snapshot() as tx:
+        with pytest.raises(DBAPIError, match=r"read-?only"), database.snapshot() as tx:
             tx.execute(sa.insert(settings).values(name="never", value=""))
     for number in range(8):
         put(database, f"{number}")
@@ -183,11 +191,6 @@ def test_the_wal_is_written_back(sqlite_database: Database, tmp_path: Path) -> N
     assert in_the_file_alone() == [("committed",)]
 
 
-def test_a_wal_of_postgresql_is_its_own_affair(postgresql_database: Database) -> None:
-    """There the same call does nothing."""
-    postgresql_database.checkpoint_wal()
-
-
 @pytest.mark.parametrize(
     ("url", "driver"),
     [
@@ -198,12 +201,11 @@ def test_a_wal_of_postgresql_is_its_own_affair(postgresql_database: Database) ->
         ("postgresql+psycopg2://user@host/name", "postgresql+psycopg"),
     ],
 )
-def test_urls_of_databases(url: str, driver: str) -> None:
+def test_urls_of_databases(url: str, driver: str, connect: Callable[[str], Database]) -> None:
     """SQLite in a file, and PostgreSQL by whichever driver is named; nothing is opened yet."""
-    database = Database(url)
+    database = connect(url)
     assert database.url.drivername == driver
     assert database.is_sqlite == (driver == "sqlite")
-    database.dispose()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
+from receiver.server import MAX_HEADERS
 from tests.receiver.service import (
     Sender,
     Service,
@@ -90,7 +91,8 @@ def test_a_body_that_does_not_come(service: Service, sender: Sender) -> None:
 
     assert (reply.status, reply.headers["connection"]) == (408, "close")
     assert problem(reply)["detail"] == "The request did not arrive within 0.3 seconds"
-    assert (sender.rows(), sender.counts()) == ([], {"refused:incomplete": 1})
+    until(lambda: sender.counts() == {"refused:incomplete": 1})
+    assert sender.rows() == []
 
 
 def test_a_request_that_comes_in_drops(service: Service, sender: Sender) -> None:
@@ -135,9 +137,8 @@ def test_headers_without_end(service: Service) -> None:
     """431 above 64 KiB, and the connection is closed."""
     with service.connect() as connection:
         connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: rescind\r\n")
-        for _ in range(17):
-            connection.sendall(b"a: " + b"b" * 4096 + b"\r\n")
-            time.sleep(0.001)
+        time.sleep(0.05)  # it is read by itself: what comes with a request's first bytes is not counted
+        connection.sendall(b"a: " + b"b" * (MAX_HEADERS - 2))
         (reply,) = replies(read_all(connection))
 
     assert (reply.status, reply.headers["connection"]) == (431, "close")

@@ -150,6 +150,20 @@ def test_refusals_need_no_database(service: Service, sender: Sender) -> None:
     assert statuses == [401, 404, 413, 200]
 
 
+def test_what_was_kept_can_be_read_all_the_while(service: Service, sender: Sender) -> None:
+    """Also with a key whose use cannot be noted now."""
+    sender.post(revoked())
+    service.until_published()
+    key = service.key()
+
+    with another_process_writes(service.records.settings.data / "rescind.db"):
+        events = service.client.get(f"/v1/events?source={sender.source_id}", headers=key)
+        checkpoint = service.client.get("/log/default/checkpoint")
+
+    assert (events.status_code, len(events.json()["items"])) == (200, 1)
+    assert checkpoint.status_code == 200
+
+
 def test_when_postgresql_is_stopped(tmp_path: Path) -> None:
     """503 while it is away, from the first delivery on; once it is back, everything acknowledged is there."""
     binaries = find_binaries()

@@ -34,12 +34,13 @@ def test_two_receivers_in_turn(database: Database, tmp_path: Path) -> None:
     assert rederive(database, guard) == entries
 
 
-def test_receivers_at_once(database_url: str, database: Database, tmp_path: Path) -> None:
+def test_receivers_at_once(
+    database_url: str, database: Database, connect: Callable[[str], Database], tmp_path: Path
+) -> None:
     """Three writers and two publishers, each on connections of its own: nothing is lost, doubled or out of order."""
     guard = guard_in(tmp_path)
     new_log(database, guard)
-    databases = [Database(database_url) for _ in range(5)]
-    logs = [open_log(one, guard) for one in databases]
+    logs = [open_log(connect(database_url), guard) for _ in range(5)]
     written = threading.Event()
 
     def write(number: int) -> None:
@@ -63,8 +64,6 @@ def test_receivers_at_once(database_url: str, database: Database, tmp_path: Path
         finally:
             written.set()
         signed = sum(publisher.result(60) for publisher in publishers)
-    for one in databases:
-        one.dispose()
     entries = rederive(database, guard)
     _hold_whole_batches(entries, [f"writer {number}" for number in range(3)], 25)
     with database.read() as tx:
@@ -99,13 +98,14 @@ def test_threads_on_one_log(database: Database) -> None:
     _hold_whole_batches(rederive(database), [f"thread {number}" for number in range(3)], 25)
 
 
-def test_first_checkpoints_at_once(database_url: str, database: Database, tmp_path: Path) -> None:
+def test_first_checkpoints_at_once(
+    database_url: str, database: Database, connect: Callable[[str], Database], tmp_path: Path
+) -> None:
     """Several first starts may sign size 0 at the same moment: it is one and the same note."""
     with database.write() as tx:
         create_log(tx, ORIGIN, EMPTY_ROOT)
     guard = guard_in(tmp_path)
-    databases = [Database(database_url) for _ in range(4)]
-    logs = [open_log(one, guard) for one in databases]
+    logs = [open_log(connect(database_url), guard) for _ in range(4)]
     together = threading.Barrier(4)
 
     def publish(log: Log) -> Checkpoint | None:
@@ -114,8 +114,6 @@ def test_first_checkpoints_at_once(database_url: str, database: Database, tmp_pa
 
     with ThreadPoolExecutor(4) as pool:
         signed = set(pool.map(publish, logs))
-    for one in databases:
-        one.dispose()
     assert Checkpoint(ORIGIN, 0, EMPTY_ROOT) in signed
     assert signed <= {Checkpoint(ORIGIN, 0, EMPTY_ROOT), None}
     assert rederive(database, guard) == ()
@@ -183,19 +181,19 @@ def test_a_slower_publisher(postgresql_database: Database, tmp_path: Path) -> No
     assert rederive(postgresql_database, guard) == reference.numbered(7)
 
 
-def test_a_lock_that_is_held_too_long(database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_held_too_long(
+    database_url: str, database: Database, connect: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever waits too long for another's lock gets an error, not a place in an endless queue, and may try again."""
     monkeypatch.setattr(engine, "LOCK_TIMEOUT_MS", 100)
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 100)
-    impatient = Database(database_url)
-    log, other = new_log(database), open_log(impatient)
+    log, other = new_log(database), open_log(connect(database_url))
     with database.write() as tx:
         log.lock(tx)
         with pytest.raises(OperationalError, match="lock"):
             append(other, [b"cannot wait"])
         log.append(tx, [b"held the lock"], LOGGED_AT)
     append(other, [b"could wait"])
-    impatient.dispose()
     assert rederive(database) == (b"held the lock", b"could wait")
 
 

@@ -100,11 +100,12 @@ def test_the_first_of_equal_leaves(sqlite_database: Database) -> None:
     assert _runs(sqlite_database) == [0]
 
 
-def test_receivers_that_index_at_once(database_url: str, database: Database) -> None:
+def test_receivers_that_index_at_once(
+    database_url: str, database: Database, connect: Callable[[str], Database]
+) -> None:
     """A run is kept once, however many receivers sort it at the same moment."""
     grow(new_log(database), RUN)
-    databases = [Database(database_url) for _ in range(3)]
-    logs = [open_log(one) for one in databases]
+    logs = [open_log(connect(database_url)) for _ in range(3)]
     logs[0].publish()
     logs[0].publish()
     for log in logs:
@@ -117,8 +118,6 @@ def test_receivers_that_index_at_once(database_url: str, database: Database) -> 
 
     with ThreadPoolExecutor(3) as pool:
         assert True in set(pool.map(index, logs))
-    for one in databases:
-        one.dispose()
     assert _runs(database) == [0]
 
 

@@ -1,0 +1,34 @@
+"""Records filled once by a running service, and a copy of them for each test to damage."""
+
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from receiver.records.opening import Records
+from tests.receiver.fsck.copies import Copy, fill
+from tests.receiver.service import settings_in
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data and the guard of a service that was stopped in order."""
+    folder = tmp_path_factory.mktemp("filled")
+    fill(settings_in(folder))
+    return folder
+
+
+@pytest.fixture
+def copy(filled: Path, tmp_path: Path) -> Copy:
+    """A copy of them."""
+    shutil.copytree(filled, tmp_path / "copy")
+    return Copy(settings_in(tmp_path / "copy"))
+
+
+@pytest.fixture
+def open_copy(copy: Copy) -> Generator[Records]:
+    """The copy, opened as the service opens it, to append to its log what no service would."""
+    records = Records.open(copy.settings)
+    yield records
+    records.close()

@@ -1,0 +1,214 @@
+"""Who may ask: keys, scopes, and tenants that see nothing of one another by any route."""
+
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+
+from receiver.events import format_time
+from receiver.records.apikeys import create_key, list_keys, parse_scopes, revoke_key
+from receiver.records.tables import api_keys
+from tests.receiver.service import Service, problem, receipt_id, revoked, running, settings_in
+
+GUARDED = [
+    "/v1/events",
+    "/v1/events/0198a1b2-0000-7000-8000-000000000000",
+    "/v1/events/0198a1b2-0000-7000-8000-000000000000/evidence",
+    "/v1/items/truthlocks/receipt/x",
+    "/v1/log/proofs/inclusion?index=0",
+    "/v1/log/proofs/consistency?old_size=0",
+]
+
+
+def get(service: Service, path: str, headers: dict[str, str] | None = None) -> httpx2.Response:
+    """Ask."""
+    return service.client.get(path, headers=headers)
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_without_a_key(service: Service, path: str) -> None:
+    """401 that says how to ask."""
+    answer = get(service, path)
+
+    assert (answer.status_code, problem(answer)["code"]) == (401, "AUTH_REQUIRED")
+    assert answer.headers["www-authenticate"] == 'Bearer realm="rescind"'
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_without_the_scope(service: Service, path: str) -> None:
+    """403 that names the scope, to a key that has every other one."""
+    answer = get(service, path, service.key("export,operate,admin"))
+
+    assert (answer.status_code, problem(answer)["code"]) == (403, "PERMISSION_DENIED")
+    assert answer.json()["details"] == {"scope": "audit"}
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_with_the_scope(service: Service, path: str) -> None:
+    """Neither 401 nor 403, whatever there is to be found."""
+    assert get(service, path, service.key("admin,audit")).status_code in {200, 404}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Bearer",
+        "Bearer rk_unknown",
+        "Basic {key}",
+        "{key}",
+        "Bearer {key}x",
+        "Bearer {key} {key}",
+        "Bearer {upper}",
+        "Bearer \xff",
+        "Bearer " + "x" * 9000,
+    ],
+)
+def test_what_is_no_valid_key(service: Service, value: str) -> None:
+    """401 that does not say how it is wrong."""
+    key = service.key()["authorization"].removeprefix("Bearer ")
+    sent = value.format(key=key, upper=key.upper()).encode("latin-1")
+
+    answer = service.client.get("/v1/events", headers=[(b"authorization", sent)])
+
+    assert (answer.status_code, problem(answer)["code"]) == (401, "AUTH_INVALID")
+
+
+def test_a_key_is_presented_once(service: Service) -> None:
+    """Two are one too many, even where both are good."""
+    key = service.key()["authorization"].encode()
+
+    answer = service.client.get("/v1/events", headers=[(b"authorization", key), (b"authorization", key)])
+
+    assert (answer.status_code, problem(answer)["code"]) == (401, "AUTH_INVALID")
+
+
+def test_the_word_bearer_may_be_written_in_any_case(service: Service) -> None:
+    """RFC 9110, section 11.1."""
+    key = service.key()["authorization"].removeprefix("Bearer ")
+
+    assert get(service, "/v1/events", {"authorization": f"bEARER {key}"}).status_code == 200
+
+
+def test_an_expired_key(service: Service) -> None:
+    """It is good until its time, and not from then on."""
+    records = service.records
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    _, key = create_key(records, service.tenant, "brief", parse_scopes("audit"), expires_at=soon)
+    headers = {"authorization": f"Bearer {key}"}
+    assert get(service, "/v1/events", headers).status_code == 200
+
+    with records.database.write() as tx:
+        over = format_time(datetime.now(UTC))
+        tx.execute(sa.update(api_keys).where(api_keys.c.name == "brief").values(expires_at=over))
+
+    answer = get(service, "/v1/events", headers)
+    assert (answer.status_code, problem(answer)["code"]) == (401, "AUTH_INVALID")
+
+
+def test_a_revoked_key(service: Service) -> None:
+    """It ends at once."""
+    _, key = create_key(service.records, service.tenant, "leaked", parse_scopes("audit"))
+    headers = {"authorization": f"Bearer {key}"}
+    assert get(service, "/v1/events", headers).status_code == 200
+
+    revoke_key(service.records, service.tenant, "leaked")
+
+    assert get(service, "/v1/events", headers).status_code == 401
+
+
+def test_the_last_use_of_a_key_is_noted(service: Service) -> None:
+    """To the minute, and without the key itself anywhere."""
+    _, key = create_key(service.records, service.tenant, "used", parse_scopes("audit"))
+    before = format_time(datetime.now(UTC))
+    get(service, "/v1/events", {"authorization": f"Bearer {key}"})
+    get(service, "/v1/events", {"authorization": f"Bearer {key}"})
+
+    (listed,) = [one for one in list_keys(service.records, service.tenant) if one["name"] == "used"]
+
+    assert before <= (listed["last_used_at"] or "") <= format_time(datetime.now(UTC))
+    with service.records.database.read() as tx:
+        row = tx.execute(sa.select(api_keys).where(api_keys.c.name == "used")).one()
+    assert key not in str(row)
+
+
+# ---- tenants ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
+    """A service whose logs are closed."""
+    with running(settings_in(tmp_path_factory.mktemp("closed"), public_log=False)) as service:
+        yield service
+
+
+def test_a_tenant_sees_nothing_of_another(either_service: Service) -> None:
+    """Not by list, id, item, source, leaf hash, index or cursor."""
+    receipt = receipt_id()
+    theirs = either_service.add_source("theirs")
+    event = theirs.post(revoked(receipt)).json()
+    either_service.until_published("theirs")
+    key = either_service.key(tenant="ours")
+    own = either_service.add_source("ours")
+    own.post(revoked())
+    own_size = either_service.until_published("ours")
+
+    def ask(path: str) -> httpx2.Response:
+        return get(either_service, path, key)
+
+    assert [one["source"] for one in ask("/v1/events").json()["items"]] == [own.source_id]
+    assert ask(f"/v1/events?source={theirs.source_id}").json() == {"items": [], "next_cursor": None}
+    assert ask(f"/v1/events?item=receipt:{receipt}").json() == {"items": [], "next_cursor": None}
+    assert ask(f"/v1/events/{event['event_id']}").status_code == 404
+    assert ask(f"/v1/events/{event['event_id']}/evidence").status_code == 404
+    item = ask(f"/v1/items/truthlocks/receipt/{receipt}").json()
+    assert (item["state"], item["events"]) == ("no_record", [])
+    assert item["as_of"]["tree_size"] == own_size
+    assert "/log/ours\n" in item["as_of"]["checkpoint"]
+    assert ask(f"/v1/log/proofs/inclusion?leaf_hash={event['leaf_hash']}").status_code == 404
+    proof = ask("/v1/log/proofs/inclusion?index=0").json()
+    assert proof["root"] != either_service.records.tenant("theirs").log.published.root.hex()
+    assert get(either_service, f"/v1/events/{event['event_id']}", either_service.key(tenant="theirs")).is_success
+
+
+def test_a_tenant_cannot_be_named(service: Service) -> None:
+    """The tenant comes from the key alone: a parameter or header of that name gives nobody another one's view."""
+    theirs = service.add_source("one-tenant")
+    theirs.post(revoked())
+    key = service.key(tenant="two-tenant")
+
+    answer = service.client.get("/v1/events", headers={**key, "x-tenant": "one-tenant", "x-tenant-id": "one-tenant"})
+
+    assert answer.json()["items"] == []
+
+
+def test_a_closed_log_needs_a_key_of_its_tenant(closed: Service) -> None:
+    """401 without one, 403 without the scope, 404 with another tenant's, and the checkpoint with the right one."""
+    other = closed.key(tenant="other")
+    path = "/log/default/checkpoint"
+
+    assert get(closed, path).status_code == 401
+    assert get(closed, path, closed.key("operate")).status_code == 403
+    assert get(closed, path, other).status_code == 404
+    assert get(closed, "/log/nobody/checkpoint", other).status_code == 404
+    answer = get(closed, path, closed.key())
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, max-age=1")
+    assert closed.client.head(path).status_code == 401
+
+
+def test_whether_a_tenant_exists_is_told_to_nobody(closed: Service) -> None:
+    """A closed log of another tenant, and of none, get the same answer."""
+    key = closed.key(tenant="other")
+
+    real, none = (get(closed, f"/log/{name}/checkpoint", key) for name in ("default", "nobody-"))
+
+    assert real.json()["detail"].replace("default", "nobody-") == none.json()["detail"]
+    assert (real.status_code, none.status_code) == (404, 404)
+
+
+def test_a_key_of_a_tenant_that_is_new(closed: Service) -> None:
+    """Its first question is answered although the service has not heard of the tenant before."""
+    answer = get(closed, "/v1/events", closed.key(tenant="brand-new"))
+
+    assert (answer.status_code, answer.json()["items"]) == (200, [])
