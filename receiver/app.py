@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from importlib.metadata import version
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
@@ -19,7 +19,7 @@ from receiver.audit.events import EventsController
 from receiver.audit.proofs import ProofsController
 from receiver.audit.tiles import TilesController
 from receiver.errors import EXCEPTION_HANDLERS
-from receiver.health import HealthController
+from receiver.health import HealthController, unless_closed
 from receiver.intake.hotpath import HotPath
 from receiver.intake.routes import webhook_route
 from receiver.intake.service import Intake
@@ -79,7 +79,7 @@ def create_app(records: Records) -> HotPath:
         openapi_config=OpenAPIConfig(
             title="Rescind",
             version=version("rescind"),
-            path="/schema",
+            openapi_router=Router("/schema", route_handlers=[], guards=[unless_closed]),
             render_plugins=[JsonRenderPlugin()],
             components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
         ),

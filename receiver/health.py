@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from litestar import Controller, Request, Response, get
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp
 
 from receiver import problems
@@ -37,6 +39,13 @@ class Ready:
     guard: str
 
 
+async def unless_closed(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard: open to everybody, unless the operator closed it to all but keys with the scope `operate`."""
+    records: Records = connection.app.state.records
+    if not records.settings.public_metrics:
+        await authorize(connection, Scope.OPERATE)
+
+
 class HealthController(Controller):
     """For probes and scrapers."""
 
@@ -50,10 +59,10 @@ class HealthController(Controller):
         "/health/ready",
         operation_id="isReady",
         summary="Deliveries can be kept and proved",
+        guards=[unless_closed],
         responses=problems.responses(401, 403),
     )
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
-        await _unless_closed(request)
         state = request.app.state
         found = await asyncio.to_thread(_check, state.records, state.intake, state.publisher)
         return Response(found, status_code=200 if found.status == "ok" else 503, headers={"cache-control": "no-store"})
@@ -62,19 +71,13 @@ class HealthController(Controller):
         "/metrics",
         operation_id="readMetrics",
         summary="Prometheus metrics",
+        guards=[unless_closed],
         media_type="text/plain",
         responses=problems.responses(401, 403),
     )
     async def metrics(self, request: Request[Any, Any, Any]) -> ASGIApp:
-        await _unless_closed(request)
         metrics: Metrics = request.app.state.metrics
         return cast("ASGIApp", Answer(200, metrics.render(), ((b"content-type", CONTENT_TYPE.encode()),)))
-
-
-async def _unless_closed(request: Request[Any, Any, Any]) -> None:
-    records: Records = request.app.state.records
-    if not records.settings.public_metrics:
-        await authorize(request, Scope.OPERATE)
 
 
 def _check(records: Records, intake: Intake, publisher: Publisher) -> Ready:

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     refusals_per_minute: int = Field(default=600, ge=1)  # 401s and 404s for one address, before 429
     trusted_proxies: str = ""  # addresses or networks, separated by commas, whose X-Forwarded-For is believed
     public_log: bool = True  # False: checkpoint and tiles need a key with scope `audit`
-    public_metrics: bool = True  # False: /metrics, /health/ready details and /schema need a key with scope `operate`
+    public_metrics: bool = True  # False: /metrics, /health/ready, /schema need a key with scope `operate`
 
     @property
     def url(self) -> str:
@@ -84,4 +84,8 @@ def load(**given: Any) -> Settings:
     """The settings, with what a command was given over everything else. Raises pydantic's ValidationError, or
     ValueError for a file that cannot be read.
     """
+    known = {f"RESCIND_{name.upper()}" for name in (*Settings.model_fields, "config")}
+    unknown = sorted(name for name in os.environ if name.startswith("RESCIND_") and name not in known)
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)} is no setting; there are {', '.join(sorted(known))}")
     return Settings(**{name: value for name, value in given.items() if value is not None})

@@ -11,6 +11,7 @@ the verdict.
 
 import argparse
 import io
+import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "verify":
             print("translog verify: NOT VERIFIED", file=sys.stderr)
         return 1
-    print(output)
+    try:
+        print(output, flush=True)
+    except BrokenPipeError:  # `translog verify … | head`: what was read of it stands, and nothing more can be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -119,7 +119,7 @@ def _list(records: Records, tenant: Tenant, wanted: queries.Filter, limit: int) 
         return queries.find_events(tx, tenant, wanted, limit)
 
 
-def _get(records: Records, tenant: NamedDependency[Tenant], event_id: FromPath[str]) -> EventShape | None:
+def _get(records: Records, tenant: Tenant, event_id: str) -> EventShape | None:
     with records.database.read() as tx:
         return queries.find_event(tx, tenant, event_id)
 

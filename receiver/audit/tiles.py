@@ -6,6 +6,7 @@ Nothing beyond the newest checkpoint is served. What is in memory is answered on
 
 import asyncio
 import gzip
+import re
 from typing import Any, cast
 
 from litestar import Controller, Request, get, route
@@ -25,6 +26,7 @@ from translog.tiles import Bundle, Tile, parse_path
 
 _IMMUTABLE = "max-age=31536000, immutable"
 _SECONDS = "max-age=1"
+_NEVER = re.compile(r"q=0(\.0{0,3})?")
 
 
 class TilesController(Controller):
@@ -101,11 +103,12 @@ async def _bundle(log: Log, bundle: Bundle) -> bytes | None:
 
 
 def _takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding asks for gzip: by its name, or else as any coding (RFC 9110 section 12.5.3)."""
+    wanted: dict[str, bool] = {}
     for one in accepted.lower().split(","):
         coding, _, weight = one.partition(";")
-        if coding.strip() in {"gzip", "*"}:
-            return weight.replace(" ", "").rstrip("0").rstrip(".") != "q="
-    return False
+        wanted[coding.strip()] = not _NEVER.fullmatch(weight.replace(" ", ""))
+    return wanted.get("gzip", wanted.get("*", False))
 
 
 def _answer(data: bytes, content_type: str, cache: str, more: list[tuple[str, str]] | None = None) -> ASGIApp:

@@ -26,6 +26,7 @@ from translog.errors import StoreError
 
 MAX_BATCH = 512
 UNRECORDABLE = "unrecordable"
+HALTED = "recording has stopped; /health/ready says why"  # to senders, who need know no more
 
 _TRANSIENT = (sqlite3.OperationalError, OperationalError, InterfaceError, InternalError, PoolTimeoutError)
 _log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Recorder:
     async def record(self, submission: Submission) -> Outcome:
         """Keep a delivery; returns once that is durable. Raises Unavailable: then nobody may be told it was kept."""
         if self.refusal is not None:
-            raise Unavailable(self.refusal)
+            raise Unavailable(HALTED)
         if self._stopping or self._waiting.qsize() >= self._most:
             raise Unavailable("too many deliveries are waiting to be recorded")
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -96,7 +97,7 @@ class Recorder:
 
     def _write(self, batch: Sequence[Submission]) -> list[Outcome | Unavailable]:
         if self.refusal is not None:
-            return [Unavailable(self.refusal)] * len(batch)
+            return [Unavailable(HALTED)] * len(batch)
         try:
             return list(write_batch(self._records.database, batch))
         except _TRANSIENT as error:
@@ -104,7 +105,7 @@ class Recorder:
             return [Unavailable("the database is out of reach")] * len(batch)
         except StoreError as error:
             self.halt(str(error))
-            return [Unavailable(str(error))] * len(batch)
+            return [Unavailable(HALTED)] * len(batch)
         except Exception as error:  # noqa: BLE001
             # One delivery's data is more than the database takes, whatever that raises. Its neighbours must not pay.
             if len(batch) > 1:

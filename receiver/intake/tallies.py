@@ -58,10 +58,13 @@ class Tallies:
         due = loop.time() + INTERVAL
         while True:
             await asyncio.sleep(HEARTBEAT)
-            await asyncio.to_thread(self._show_alive)
-            if loop.time() >= due:
-                due += INTERVAL
-                await self.write(incomplete=await asyncio.to_thread(self._bury_the_dead))
+            try:
+                await asyncio.to_thread(self._show_alive)
+                if loop.time() >= due:
+                    await self.write(incomplete=await asyncio.to_thread(self._bury_the_dead))
+                    due += INTERVAL
+            except SQLAlchemyError as error:
+                _log.warning("the database is out of reach: %s", type(error).__name__)
 
     async def stop(self) -> None:
         """The last tally of this process, and its end."""

@@ -3,7 +3,9 @@
 Both are held to the same promise: when a write transaction's block is left, what it wrote survives the power cut.
 """
 
+import sqlite3
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -115,7 +117,7 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
         connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")  # first: the next ones may already have to wait
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _turn_wal_on(cursor)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA secure_delete=ON")
@@ -130,6 +132,20 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     event.listen(engine, "connect", on_connect)
     event.listen(engine, "begin", on_begin)
     return engine
+
+
+def _turn_wal_on(cursor: sqlite3.Cursor) -> None:
+    # The first to do so needs the database for itself, and SQLite's own patience does not cover that moment.
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:

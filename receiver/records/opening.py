@@ -110,7 +110,7 @@ class Records:
                 f"the origin {settings.origin!r} must be host/path, without a scheme or a trailing slash"
             )
         try:
-            settings.data.mkdir(parents=True, exist_ok=True)
+            settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
             database = Database(settings.url)
         except (OSError, ValueError) as error:
             raise RecordsError(f"the data folder {settings.data} cannot be used: {error}") from error

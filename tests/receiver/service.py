@@ -229,11 +229,14 @@ class Service:
         """A connection of its own."""
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
 
-    def exchange(self, data: bytes) -> list["Reply"]:
-        """Send bytes over a connection of its own; what comes back until the service closes it."""
+    def exchange(self, data: bytes, *, body: bool = True) -> list["Reply"]:
+        """Send bytes over a connection of its own; what comes back until the service closes it.
+
+        Without `body` the answers are to HEAD: their content-length is that of a body which stays unsent.
+        """
         with self.connect() as connection:
             connection.sendall(data)
-            return replies(read_all(connection))
+            return replies(read_all(connection), body=body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,14 +258,14 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def replies(data: bytes) -> list[Reply]:
+def replies(data: bytes, *, body: bool = True) -> list[Reply]:
     """The answers in these bytes, each with a content-length."""
     found: list[Reply] = []
     while data:
         head, _, rest = data.partition(b"\r\n\r\n")
         status, *lines = head.decode().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines)
-        length = int(headers["content-length"])
+        length = int(headers["content-length"]) if body else 0
         found.append(Reply(int(status.split(" ")[1]), headers, rest[:length]))
         data = rest[length:]
     return found
