@@ -178,6 +178,17 @@ leaf_buckets = sa.Table(
 )
 
 
+# Made once: putting a statement together costs as much as running it, and these run for every batch.
+_HEAD = sa.select(logs.c.size, logs.c.root, logs.c.logged_at).where(logs.c.id == sa.bindparam("log"))
+# Alone in its statement: joined with other reads, PostgreSQL would give the new size beside old rows.
+_LOCK_HEAD = _HEAD.with_for_update()
+_MOVE_HEAD = (
+    sa.update(logs)
+    .where(logs.c.id == sa.bindparam("log"), logs.c.size == sa.bindparam("old"))
+    .values(size=sa.bindparam("size"), root=sa.bindparam("root"), logged_at=sa.bindparam("logged_at"))
+)
+
+
 class BulkInsert:
     """An INSERT compiled once and handed to the driver as it is: twice the rows per second of Core's own way.
 
@@ -235,14 +246,13 @@ class SqlStore:
         )
 
     def head(self, tx: sa.Connection) -> Head:
-        return self._head(tx, sa.select(logs.c.size, logs.c.root, logs.c.logged_at))
+        return self._head(tx, _HEAD)
 
     def lock_head(self, tx: sa.Connection) -> Head:
-        # Alone in its statement: joined with other reads, PostgreSQL would give the new size beside old rows.
-        return self._head(tx, sa.select(logs.c.size, logs.c.root, logs.c.logged_at).with_for_update())
+        return self._head(tx, _LOCK_HEAD)
 
     def _head(self, tx: sa.Connection, query: sa.Select[int, bytes, str]) -> Head:
-        row = tx.execute(query.where(logs.c.id == self.log_id)).one_or_none()
+        row = tx.execute(query, {"log": self.log_id}).one_or_none()
         if row is None:
             raise StoreError(f"log {self.log_id} is not in the database")
         return Head(row.size, bytes(row.root), row.logged_at)
@@ -254,9 +264,8 @@ class SqlStore:
         self._insert_entries(tx, [(log_id, old.size + place, data) for place, data in enumerate(entries)])
         self._upsert_tiles(tx, [(log_id, level, index, data) for (level, index), data in tiles.items()])
         moved = tx.execute(
-            sa.update(logs)
-            .where(logs.c.id == log_id, logs.c.size == old.size)
-            .values(size=new.size, root=new.root, logged_at=new.logged_at)
+            _MOVE_HEAD,
+            {"log": log_id, "old": old.size, "size": new.size, "root": new.root, "logged_at": new.logged_at},
         )
         if moved.rowcount != 1:
             raise LogRegressed(

@@ -26,7 +26,7 @@ class EventsController(Controller):
 
     path = "/v1"
     tags = ("audit",)
-    guards = (needs(Scope.AUDIT),)
+    guards = (needs(Scope.AUDIT), parameters.only_known)
 
     @get(
         "/events",
@@ -53,7 +53,7 @@ class EventsController(Controller):
     ) -> EventList:
         wanted = queries.Filter(
             provider=parameters.choice("provider", provider, providers.names()),
-            source=source,
+            source=parameters.text("source", source),
             item=parameters.item(item),
             effect=parameters.effect(effect),
             breach=parameters.code("breach", breach),
@@ -76,9 +76,9 @@ class EventsController(Controller):
     async def get_event(
         self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], event_id: FromPath[str]
     ) -> EventShape:
-        event = await asyncio.to_thread(_get, request.app.state.records, tenant, event_id)
+        event = await asyncio.to_thread(_get, request.app.state.records, tenant, parameters.event_id(event_id))
         if event is None:
-            raise Problem(404, f"There is no event {event_id[:64]!a}")
+            raise parameters.no_event(event_id)
         return event
 
     @get(
@@ -97,12 +97,12 @@ class EventsController(Controller):
         item_id: FromPath[str],
         source: FromQuery[str | None] = None,
     ) -> ItemState:
+        provider, item = parameters.item_in(request.scope["raw_path"])
         if provider not in providers.names():
             raise Problem(404, f"There is no provider {provider[:64]!a}; known: {', '.join(providers.names())}")
-        item = Item(item_type, item_id.removeprefix("/"))
         as_of = AsOf(tenant.log.published.size, tenant.log.published.note.decode())
         records: Records = request.app.state.records
-        events = await asyncio.to_thread(_item, records, tenant, provider, item, source)
+        events = await asyncio.to_thread(_item, records, tenant, provider, item, parameters.text("source", source))
         accounts = {event.account for event in events if not event.erased and event.account is not None}
         if len(accounts) > 1:
             raise Problem(

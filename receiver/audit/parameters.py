@@ -4,6 +4,11 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 
 from receiver.events import Effect, Item, Via, format_time, parse_time
 from receiver.problems import Problem
@@ -11,12 +16,29 @@ from receiver.problems import Problem
 CROSS_CHECKS = ("pending", "confirmed", "contradicted", "absent", "none")
 BASES = ("received", "occurred", "logged")
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NOT_OF_THE_QUERY = {"self", "request", "tenant"}
 _PLACE = re.compile(r"(0|[1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})")
 
 
 def invalid(name: str, value: str, expected: str) -> Problem:
     """The 400 for a parameter."""
     return Problem(400, f"{name} is {value[:80]!a}; it must be {expected}", details={name: expected})
+
+
+async def only_known(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """A guard: every parameter of the query is one that the handler takes, and is given once."""
+    names = handler.parsed_fn_signature.parameters.keys() - connection.path_params.keys() - _NOT_OF_THE_QUERY
+    seen: set[str] = set()
+    for name, value in connection.query_params.multi_items():
+        if name not in names:
+            known = ", ".join(sorted(names)) or "none"
+            raise Problem(
+                400, f"There is no parameter {name[:80]!a} here; known: {known}", details={name[:80]: "unknown"}
+            )
+        if name in seen:
+            raise invalid(name, value, "given once")
+        seen.add(name)
 
 
 def choice(name: str, value: str | None, among: Iterable[str]) -> str | None:
@@ -62,6 +84,38 @@ def item(value: str | None) -> Item | None:
     if not (kind and colon and identifier) or "\0" in value:
         raise invalid("item", value, "type:id, such as receipt:3f0c…")
     return Item(kind, identifier)
+
+
+def text(name: str, value: str | None) -> str | None:
+    """Any text that a row can hold."""
+    if value is not None and "\0" in value:
+        raise invalid(name, value, "without a NUL")
+    return value
+
+
+def event_id(value: str) -> str:
+    """The id of an event. What cannot be one is 404, as any other that is not there."""
+    if not _ID.fullmatch(value):
+        raise no_event(value)
+    return value
+
+
+def no_event(value: str) -> Problem:
+    """The 404 for an event."""
+    return Problem(404, f"There is no event {value[:64]!a}")
+
+
+def item_in(raw_path: bytes) -> tuple[str, Item]:
+    """The provider and the item that `/v1/items/{provider}/{type}/{id}` names, as it is written there.
+
+    From the raw path, for the framework takes `a//b` and `a/` for `a/b` and `a`, which may be other items.
+    """
+    written = raw_path.decode("latin-1").split("/", 5)
+    try:
+        provider, kind, identifier = (unquote(part, errors="strict") for part in written[3:])
+    except ValueError:
+        raise Problem(404, "The path must be /v1/items/{provider}/{type}/{id}, percent-encoded UTF-8") from None
+    return provider, Item(text("type", kind) or "", text("id", identifier) or "")
 
 
 def cursor(value: str | None) -> tuple[int, int] | None:

@@ -11,7 +11,8 @@ from litestar.params import FromPath, QueryParameter
 from receiver import problems
 from receiver.access import needs
 from receiver.audit import queries
-from receiver.audit.parameters import invalid
+from receiver.audit.parameters import event_id as checked_id
+from receiver.audit.parameters import invalid, no_event, only_known
 from receiver.audit.shapes import ConsistencyProof, EvidenceShape, InclusionProof, OpeningShape
 from receiver.problems import Problem
 from receiver.publishing import Publisher
@@ -31,7 +32,7 @@ class ProofsController(Controller):
 
     path = "/v1"
     tags = ("proofs",)
-    guards = (needs(Scope.AUDIT),)
+    guards = (needs(Scope.AUDIT), only_known)
 
     @get(
         "/log/proofs/inclusion",
@@ -95,9 +96,9 @@ class ProofsController(Controller):
         self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], event_id: FromPath[str]
     ) -> Response[EvidenceShape] | Response[bytes]:
         records: Records = request.app.state.records
-        kept = await asyncio.to_thread(_kept, records, tenant, event_id)
+        kept = await asyncio.to_thread(_kept, records, tenant, checked_id(event_id))
         if kept is None:
-            raise Problem(404, f"There is no event {event_id[:64]!a}")
+            raise no_event(event_id)
         if kept.log_id == tenant.log_id:
             log = tenant.log
             await _until_published(request.app.state.publisher, log, kept.log_index)

@@ -21,7 +21,7 @@ from receiver.intake.endpoints import Endpoint, Endpoints
 from receiver.records.journal import Changing, change
 from receiver.records.opening import Records, Tenant
 from receiver.records.processes import bury_the_dead, process_began, process_ended, process_lives
-from receiver.records.tables import deliveries, sources, tallied
+from receiver.records.tables import deliveries, log_keys, sources, tallied
 from translog.canonical import Value
 from translog.errors import TranslogError
 
@@ -112,9 +112,12 @@ class Tallies:
         row = tx.execute(sa.select(tallied).where(tallied.c.source_id == source_id)).one_or_none()
         if row is None:
             created = tx.execute(sa.select(sources.c.created_at).where(sources.c.id == source_id)).scalar_one_or_none()
-            return created or now, {tenant.log_id: 0}
+            until, last, index = created or now, 0, 0
+        else:
+            until, last, index = row.until, row.log_id, row.next_index
         # After a recovery the rest of the log before this one is still to be counted.
-        return row.until, {tenant.log_id: 0} | {row.log_id: row.next_index}
+        uncounted = sa.select(log_keys.c.log_id).where(log_keys.c.tenant_id == tenant.id, log_keys.c.log_id >= last)
+        return until, {log_id: index if log_id == last else 0 for log_id in tx.execute(uncounted).scalars()}
 
     # ---- processes ----------------------------------------------------------------------------------------------
 

@@ -192,6 +192,6 @@ def test_first_starts_of_processes_at_once(database_url: str, connect: Callable[
     program = (
         "import sys; from receiver.records import engine, migrations as m; m.upgrade(engine.Database(sys.argv[1]))"
     )
-    starts = [subprocess.Popen([sys.executable, "-c", program, database_url]) for _ in range(3)]
-    assert [start.wait(60) for start in starts] == [0, 0, 0]
+    starts = [subprocess.Popen([sys.executable, "-c", program, database_url]) for _ in range(2)]
+    assert [start.wait(60) for start in starts] == [0, 0]
     assert revision(connect(database_url)) == NEWEST

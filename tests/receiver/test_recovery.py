@@ -2,123 +2,26 @@
 
 import re
 import shutil
-import sqlite3
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from click.testing import CliRunner
 
-from receiver.cli import cli
-from receiver.fsck import Report, fsck
-from receiver.records.engine import Database
-from receiver.records.opening import Records, RecordsError, Tenant
+from receiver.records.opening import Records, RecordsError
 from receiver.records.recovery import Loss, find_loss, recover
-from receiver.records.tables import deliveries, log_keys, processes, tenants
+from receiver.records.tables import log_keys, processes, tenants
 from receiver.settings import Settings
-from tests.backups import Backup
-from tests.receiver.service import ORIGIN, Sender, Service, receipt_id, revoked, running
+from tests.receiver.service import ORIGIN, revoked
+from tests.receiver.sites import LOG, Site, local_site, lose, regrow
 from tests.translog.faults import PowerCut, at
 from translog.checkpoint import Checkpoint
 from translog.errors import LogDamaged, LogRegressed, StoreError
-from translog.evidence import Leaf, verify
+from translog.evidence import verify
 from translog.merkle import EMPTY_ROOT
 from translog.policy import Policy
 from translog.store import entries, logs, published
-
-LOG = f"{ORIGIN}/log/default"
-
-
-@dataclass(slots=True)
-class Site:
-    """An installation over its life: a service that is started and stopped, copies taken and put back."""
-
-    settings: Settings
-    sources: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-
-    @contextmanager
-    def serving(self) -> Generator[tuple[Service, Sender]]:
-        """The service, and a source that is always the same one."""
-        with running(self.settings) as service:
-            if not self.sources:
-                made = service.add_source()
-                self.sources.append((made.source_id, made.secret))
-            yield service, Sender(service, *self.sources[0])
-
-    def deliver(self, *bodies: bytes) -> list[dict[str, Any]]:
-        """Start the service, deliver, wait for the checkpoint, stop it; the answers."""
-        with self.serving() as (service, sender):
-            answers = [sender.post(body).json() for body in bodies]
-            service.until_published()
-        return answers
-
-    def backup(self) -> Backup:
-        """Take a copy of the database."""
-        return Backup.take(Database(self.settings.url))
-
-    def put_back_what_is_now(self, between: Callable[[], object]) -> None:
-        """Take a copy while the service runs, as a backup program does; after `between`, put it back."""
-        file = self.settings.data / "rescind.db"
-        copy = file.with_name("copy.db")
-        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
-        between()
-        copy.replace(file)
-
-    @contextmanager
-    def opened(self, *, check: bool = False) -> Generator[tuple[Records, Tenant]]:
-        """The records, as the command opens them."""
-        records = Records.open(self.settings, check=check)
-        try:
-            yield records, records.tenant("default")
-        finally:
-            records.close()
-
-    def recover(self) -> Loss:
-        """What `receiver recover` does once it was confirmed."""
-        with self.opened() as (records, tenant):
-            loss = find_loss(records, tenant)
-            assert loss is not None
-            recover(records, tenant, loss)
-        return loss
-
-    def check(self) -> Report:
-        """What `receiver fsck` finds."""
-        records = Records.inspect(self.settings)
-        try:
-            return fsck(records)
-        finally:
-            records.close()
-
-    def rows(self, query: sa.Select[*tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """What the database holds."""
-        database = Database(self.settings.url)
-        with database.read() as tx:
-            found = [tuple(row) for row in tx.execute(query)]
-        database.dispose()
-        return found
-
-    def execute(self, statement: sa.Update | sa.Delete | sa.Insert) -> None:
-        """Change it as no part of the service would."""
-        database = Database(self.settings.url)
-        with database.write() as tx:
-            tx.execute(statement)
-        database.dispose()
-
-    def head(self, log_id: int) -> tuple[int, bytes]:
-        """Size and root of a log."""
-        [(size, root)] = self.rows(sa.select(logs.c.size, logs.c.root).where(logs.c.id == log_id))
-        return size, bytes(root)
-
-    def leaf(self, log_id: int, index: int) -> Leaf:
-        """An entry of a log."""
-        query = sa.select(entries.c.data).where(entries.c.log_id == log_id, entries.c.index == index)
-        [(data,)] = self.rows(query)
-        return Leaf.parse(bytes(data))
 
 
 @pytest.fixture
@@ -130,24 +33,7 @@ def site(settings: Settings) -> Site:
 @pytest.fixture
 def local(tmp_path: Path) -> Site:
     """The same on SQLite, for what does not depend on the database."""
-    return Site(Settings(data=tmp_path / "data", guard=tmp_path / "guard", origin=ORIGIN, publish_interval=0.05))
-
-
-def lose(site: Site) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keep one delivery, take a copy, keep two more, and put the copy back; the first's and the second's answers."""
-    [kept] = site.deliver(revoked())
-    backup = site.backup()
-    lost, _ = site.deliver(revoked(), revoked())
-    backup.put_back()
-    return kept, lost
-
-
-def regrow(site: Site, tmp_path: Path) -> None:
-    """The same, and then the copy grows beyond where it was, under a guard that knows nothing of it."""
-    lose(site)
-    Site(site.settings.model_copy(update={"guard": tmp_path / "other guard"}), site.sources).deliver(
-        *(revoked() for _ in range(6))
-    )
+    return local_site(tmp_path)
 
 
 # ---- whether there is a loss ----------------------------------------------------------------------------------------
@@ -439,72 +325,3 @@ def test_a_check_wants_a_successor_to_tell_of_each_closed_log(local: Site) -> No
         f"{ORIGIN}/log/other: log: is not its tenant's log any more, and no successor's first entry tells why",
         "records: tenant other: has no log of its own",
     ]
-
-
-# ---- the command ----------------------------------------------------------------------------------------------------
-
-
-def run(site: Site, *arguments: str, answer: str | None = None) -> tuple[int, str]:
-    """Run a command on the installation; its exit status and what it prints."""
-    result = CliRunner().invoke(
-        cli,
-        [*arguments, "--data", str(site.settings.data)],
-        input=answer,
-        env={"RESCIND_GUARD": str(site.settings.guard)},
-    )
-    return result.exit_code, result.output
-
-
-def test_the_command_explains_and_asks(local: Site) -> None:
-    """It says what is missing and what will happen, and does nothing unless it is told yes."""
-    lose(local)
-    status, output = run(local, "recover", answer="n\n")
-    assert status == 1
-    assert f"The log {LOG} of tenant default is not what its guard says.\n" in output
-    assert re.search("It holds [0-9]+ entries, and has signed [0-9]+: 4 are missing.\n", output)
-    assert local.rows(sa.select(logs.c.origin)) == [(LOG,)]
-
-    status, output = run(local, "recover", answer="y\n")
-    assert status == 0
-    vkeys = [vkey for (vkey,) in local.rows(sa.select(log_keys.c.vkey).order_by(log_keys.c.log_id.desc()))]
-    assert f"Tenant default goes on in {LOG}/2." in output
-    assert [line for line in output.splitlines() if line.startswith(f"{LOG}") and "+" in line] == vkeys
-
-    status, output = run(local, "recover", "--yes")
-    assert (status, output) == (
-        0,
-        "There is nothing to recover: the log of tenant default is all that its guard says.\n",
-    )
-
-
-def test_the_commands_make_nothing(tmp_path: Path) -> None:
-    """Neither `fsck` nor `recover` makes a data folder or a database: without one they end with a sentence."""
-    nowhere = Site(Settings(data=tmp_path / "nowhere", guard=tmp_path / "guard"))
-    empty = Site(Settings(data=tmp_path / "empty", guard=tmp_path / "guard"))
-    (tmp_path / "empty").mkdir()
-    for command in ("fsck", "recover"):
-        status, output = run(nowhere, command)
-        assert (status, output) == (
-            1,
-            f"Error: there is no data folder {tmp_path / 'nowhere'}; name it with --data, or RESCIND_DATA\n",
-        )
-        status, output = run(empty, command)
-        assert status == 1
-        assert output.startswith(f"Error: there is no database {tmp_path / 'empty' / 'rescind.db'}; ")
-    assert [file.name for file in tmp_path.rglob("*")] == ["empty"]
-
-
-def test_the_check_says_what_it_found(local: Site) -> None:
-    """Exit status 0 and a line of what was looked at; 1, a line for each fault, and how many there are, otherwise."""
-    local.deliver(revoked(receipt_id()))
-    status, output = run(local, "fsck")
-    assert status == 0
-    assert re.fullmatch("Checked 1 log, 4 entries, 1 tile, [0-9]+ checkpoints, 1 delivery: nothing is wrong.\n", output)
-
-    [(row_id,)] = local.rows(sa.select(deliveries.c.id))
-    local.execute(sa.update(deliveries).values(effect="refused"))
-    status, output = run(local, "fsck")
-    assert status == 1
-    finding, summary = output.splitlines()
-    assert finding == f"{LOG}: row {row_id} (entry 2): effect is 'refused', the entry's fact 'revoked'"
-    assert summary.endswith("1 delivery: 1 thing is wrong.")
