@@ -26,8 +26,8 @@ setup: .venv/ready
 	@touch $@
 
 bench: setup
-	$(BIN)/python bench/ingest.py
-	$(BIN)/python bench/append.py
+	$(BIN)/python -m bench.ingest
+	$(BIN)/python -m bench.append
 
 clean:
 	rm -rf .venv build dist

@@ -91,7 +91,11 @@ async def _append(intake: Intake, submissions: Sequence[Submission]) -> None:
 
 
 def _submissions(endpoint: Endpoint) -> list[Submission]:
-    headers = (("webhook-id", "msg_bench"), ("webhook-timestamp", "1700000000"), ("webhook-signature", "v1," + "A" * 44))
+    headers = (
+        ("webhook-id", "msg_bench"),
+        ("webhook-timestamp", "1700000000"),
+        ("webhook-signature", "v1," + "A" * 44),
+    )
     verdict = Authenticated(endpoint.source.secrets[0].id, StandardWebhooks.name, headers)
     made = [submission_of(endpoint, verdict, _body(), datetime.now(UTC)) for _ in range(THOUSAND)]
     return [submission for submission in made if submission is not None]

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from litestar import Litestar, Request, Response, get, post
+from litestar.params import FromPath
 
 from receiver import providers
 from receiver.intake.signatures import Refused, Secret, StandardWebhooks, verifier
@@ -26,7 +27,7 @@ def main() -> None:
         return {"status": "ok"}
 
     @post("/webhooks/{source:str}", status_code=200)
-    async def receive(request: Request[Any, Any, Any], source: str) -> Response[dict[str, str]]:
+    async def receive(request: Request[Any, Any, Any], source: FromPath[str]) -> Response[dict[str, str]]:
         body = await request.body()
         verdict = checks.verify(list(request.scope["headers"]), body, time.time())
         if isinstance(verdict, Refused):

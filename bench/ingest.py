@@ -1,11 +1,11 @@
 """Deliveries per second through the real server, as a ratio to a ceiling measured in the same run.
 
-    .venv/bin/python bench/ingest.py [--seconds 6] [--connections 16,64,256] [--database URL] [--driver wrk|ours]
+    .venv/bin/python -m bench.ingest [--seconds 6] [--connections 16,64,256] [--database URL] [--driver wrk|ours]
 
 The ceiling is a plain Litestar `@post` route on the same server, with the same signature check, parsing and reading,
 that keeps nothing. Load comes from another process, over keep-alive connections, as distinct signed bodies of 1 KiB:
 from `wrk` where there is one, else from `bench/driver.py`, whose own use of its core is printed, so that a driver
-that is the bottleneck shows. Server and driver are each held to a core where `taskset` can do that.
+that is the bottleneck shows.
 """
 
 import argparse
@@ -56,12 +56,15 @@ def main() -> int:
             environment["RESCIND_DATABASE_URL"] = given.database
         source = json.loads(
             subprocess.check_output(
-                [RECEIVER, "source", "add", f"bench-{os.getpid()}", "--provider", "truthlocks"]
-                + ["--scheme", "standard-webhooks", "--json"],
+                [
+                    RECEIVER,
+                    *("source", "add", f"bench-{os.getpid()}", "--provider", "truthlocks"),
+                    *("--scheme", "standard-webhooks", "--json"),
+                ],
                 env=environment,
             )
         )
-        ceiling = _start([PYTHON, HERE / "ceiling.py", "8097", source["secret"]], environment)
+        ceiling = _start([PYTHON, "-m", "bench.ceiling", "8097", source["secret"]], environment)
         receiver = _start([RECEIVER, "serve", "--port", "8098"], environment)
         try:
             _until_live("http://127.0.0.1:8097/health/live")
@@ -94,13 +97,8 @@ def _show(connections: int, name: str, measured: Measured, ratios: str) -> None:
     )
 
 
-def _pinned(core: int) -> list[str]:
-    several = False
-    return ["taskset", "-c", str(core)] if several else []
-
-
 def _start(command: list[str | Path], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([*_pinned(0), *map(str, command)], env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([*map(str, command)], env=environment, stderr=subprocess.DEVNULL)
 
 
 def _until_live(url: str) -> None:
@@ -116,11 +114,11 @@ def _until_live(url: str) -> None:
 
 def _measure(driver: str, requests: Path, port: int, connections: int, seconds: int) -> Measured:
     if driver == "ours":
-        command = [PYTHON, str(HERE / "driver.py"), str(requests), str(port), str(connections), str(seconds)]
+        command = [PYTHON, "-m", "bench.driver", str(requests), str(port), str(connections), str(seconds)]
     else:
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
         command += ["-s", str(HERE / "wrk.lua"), f"http://127.0.0.1:{port}", "--", str(requests), str(RECORD)]
-    printed = subprocess.check_output([*_pinned(1), *command], text=True)
+    printed = subprocess.check_output(command, text=True)
     found = json.loads(printed.strip().splitlines()[-1])
     return Measured(found["rate"], found["p50"], found["p99"], found["p999"], found["failed"], found.get("driver"))
 

@@ -62,7 +62,7 @@ class Publisher:
             self.failures.pop(name, None)
             self._metrics.log_size.labels(name).set(size)
             self._metrics.published_size.labels(name).set(log.published_size)
-            if name in self._awaited and log.published_size >= self._awaited[name][1]:
+            if name in self._awaited and log.published_size >= min(self._awaited[name][1], size):
                 del self._awaited[name]
             if size > log.published_size:
                 self._awaited.setdefault(name, (time.monotonic(), size))
@@ -74,7 +74,7 @@ class Publisher:
     def overdue(self) -> list[str]:
         """The tenants with an entry that has been unpublished for over ten seconds."""
         now = time.monotonic()
-        return [name for name, (since, _) in self._awaited.items() if now - since > UNPUBLISHED_FOR_TOO_LONG]
+        return [name for name, (since, _) in list(self._awaited.items()) if now - since > UNPUBLISHED_FOR_TOO_LONG]
 
     async def wait_for(self, log: Log, index: int) -> bool:
         """Wait until that entry's checkpoint is published, at most two intervals; whether it is."""

@@ -48,6 +48,8 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
             except Exception as error:  # noqa: BLE001  (whatever a damaged database brings about: others follow)
                 notes.fault("check", f"could not be ended: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
         check_strays(tx, Notes(draft, "records"))
+        for origin in sorted(losses.keys() - {log.origin for log in logs}):
+            Notes(draft, "records").fault("logs", f"{origin} is not there, though another log goes on for it")
     return draft.report()
 
 

@@ -64,7 +64,10 @@ class Endpoints:
             if now - self._looked_at >= LOOK_AGAIN_AFTER:
                 self._looked_at = now
                 await self.refresh()
-                endpoint = self._by_id.get(source_id)
+            else:
+                async with self._loading:  # whoever looks now looks for all that ask
+                    pass
+            endpoint = self._by_id.get(source_id)
         return endpoint if endpoint is not None and endpoint.source.enabled else None
 
     async def refresh(self) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from litestar.types import HTTPScope, Receive
+from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.answer import Answer
 from receiver.events import Via
@@ -47,7 +48,11 @@ class Intake:
 
     async def receive(self, scope: HTTPScope, receive: Receive, source_id: str) -> Answer:
         """Take one delivery to that source and give its answer."""
-        endpoint = await self.endpoints.get(source_id)
+        try:
+            endpoint = await self.endpoints.get(source_id)
+        except SQLAlchemyError:
+            self._metrics.unavailable.inc()
+            return answers.unavailable("the database is out of reach")
         if endpoint is None:
             self._metrics.unknown_sources.inc()
             return self._unless_too_many(scope, answers.unknown_source())

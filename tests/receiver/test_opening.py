@@ -126,14 +126,15 @@ def test_without_an_origin_one_is_made_up(settings: Settings, open_records: Open
         "example.com:port",
     ],
 )
-def test_what_is_no_origin(settings: Settings, origin: str) -> None:
+def test_what_is_no_origin(tmp_path: Path, origin: str) -> None:
     """An origin is host/path; anything else is refused before anything is made."""
+    settings = Settings(data=tmp_path / "data", guard=tmp_path / "guard", origin=origin)
     with pytest.raises(RecordsError, match="must be host/path"):
-        Records.open(settings.model_copy(update={"origin": origin}))
+        Records.open(settings)
     assert not settings.data.exists()
 
 
-@pytest.mark.parametrize("name", ["a", "7", "acme-2", "a" * 63, "0-0"])
+@pytest.mark.parametrize("name", ["7", "a-" * 31 + "a"])
 def test_a_tenant_has_all_its_own(records: Records, name: str) -> None:
     """Its own origin, key, log and hash key; size 0 is published, and nothing of it is in another's log."""
     default, tenant = records.tenant("default"), records.ensure_tenant(name, by="key-1")
@@ -150,11 +151,11 @@ def test_a_tenant_has_all_its_own(records: Records, name: str) -> None:
     assert [leaf.facts["id"] for leaf in leaves(default.log)] == ["default"]
 
 
-@pytest.mark.parametrize("name", ["", "A", "-a", "a-", "a_b", "a.b", "a/b", "ä", "a" * 64, "a\n", "default "])
-def test_what_is_no_tenants_name(records: Records, name: str) -> None:
+def test_what_is_no_tenants_name(records: Records) -> None:
     """A name is part of an origin and of paths: lower-case letters, digits, hyphens inside, at most 63."""
-    with pytest.raises(RecordsError, match="must be lower-case letters, digits and hyphens, at most 63"):
-        records.ensure_tenant(name)
+    for name in ("", "A", "-a", "a-", "a_b", "a.b", "a/b", "ä", "a" * 64, "a\n", "default "):
+        with pytest.raises(RecordsError, match="must be lower-case letters, digits and hyphens, at most 63"):
+            records.ensure_tenant(name)
     assert [tenant.name for tenant in records.tenants] == ["default"]
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from receiver.records.opening import Records, RecordsError
 from receiver.records.recovery import Loss, find_loss, recover
-from receiver.records.tables import log_keys, processes, tenants
+from receiver.records.tables import deliveries, log_keys, processes, tallied, tenants
 from receiver.settings import Settings
 from tests.receiver.service import ORIGIN, revoked
 from tests.receiver.sites import LOG, Site, local_site, lose, regrow
@@ -21,7 +21,7 @@ from translog.errors import LogDamaged, LogRegressed, StoreError
 from translog.evidence import verify
 from translog.merkle import EMPTY_ROOT
 from translog.policy import Policy
-from translog.store import entries, logs, published
+from translog.store import checkpoints, entries, logs, published, tiles
 
 
 @pytest.fixture
@@ -325,3 +325,14 @@ def test_a_check_wants_a_successor_to_tell_of_each_closed_log(local: Site) -> No
         f"{ORIGIN}/log/other: log: is not its tenant's log any more, and no successor's first entry tells why",
         "records: tenant other: has no log of its own",
     ]
+
+
+def test_a_check_misses_a_closed_log_that_was_removed(local: Site) -> None:
+    """A log that another goes on for must be there, even if nothing of it is."""
+    lose(local)
+    local.recover()
+    for table in (entries, tiles, published, checkpoints, log_keys, deliveries, tallied):
+        local.execute(sa.delete(table).where(table.c.log_id == 1))
+    local.execute(sa.delete(logs).where(logs.c.id == 1))
+    findings = [str(finding) for finding in local.check().findings]
+    assert findings == [f"records: logs: {LOG} is not there, though another log goes on for it"]

@@ -234,5 +234,3 @@ class Site:
 def leaves(entries: list[bytes]) -> list[Leaf]:
     """What entries say."""
     return [Leaf.parse(entry) for entry in entries]
-
-

@@ -105,29 +105,29 @@ def _log(database: Database) -> Log:
 @pytest.mark.parametrize(
     "damage", (AT_THE_EDGE | SINCE_THE_CHECKPOINT).values(), ids=AT_THE_EDGE | SINCE_THE_CHECKPOINT
 )
-def test_nothing_is_signed_over_damage(database: Database, tmp_path: Path, damage: Damage) -> None:
+def test_nothing_is_signed_over_damage(sqlite_database: Database, tmp_path: Path, damage: Damage) -> None:
     """Damage between the checkpoint and the head stops `check` and `publish`, of this receiver and of a new one."""
-    log = _log(database)
-    damage(database)
+    log = _log(sqlite_database)
+    damage(sqlite_database)
     guard = guard_in(tmp_path)
-    for receiver in (log, open_log(database), open_log(database, guard)):
+    for receiver in (log, open_log(sqlite_database), open_log(sqlite_database, guard)):
         with pytest.raises(LogDamaged):
             receiver.check()
         with pytest.raises(LogDamaged):
             receiver.publish()
     assert guard.read(KEY.verifying_key()) is None
     assert log.published_size == PUBLISHED
-    with database.read() as tx:
+    with sqlite_database.read() as tx:
         assert tx.execute(sa.select(sa.func.max(store.checkpoints.c.size))).scalar_one() == PUBLISHED
 
 
 @pytest.mark.parametrize("damage", AT_THE_EDGE.values(), ids=AT_THE_EDGE)
-def test_nothing_is_appended_to_a_damaged_edge(database: Database, damage: Damage) -> None:
+def test_nothing_is_appended_to_a_damaged_edge(sqlite_database: Database, damage: Damage) -> None:
     """A receiver that has to read the edge finds the damage under the lock."""
-    _log(database)
-    damage(database)
+    _log(sqlite_database)
+    damage(sqlite_database)
     with pytest.raises(LogDamaged):
-        append(open_log(database), [b"never"])
+        append(open_log(sqlite_database), [b"never"])
 
 
 @pytest.mark.parametrize(
@@ -157,12 +157,12 @@ def test_an_edge_in_memory_mends_the_last_tile(database: Database) -> None:
     [(0, 0, 5, 5), (0, 0, 4, 5), (0, 0, 200, 5), (0, 1, 43, 298), (0, 1, 0, 298), (1, 0, 0, 298), (1, 0, 0, 5)],
 )
 def test_no_inclusion_proof_with_a_wrong_hash(
-    database: Database, level: int, index: int, place: int, leaf: int
+    sqlite_database: Database, level: int, index: int, place: int, leaf: int
 ) -> None:
     """A leaf gets no proof if its own hash, one beside its path, or one that its root is made of is wrong."""
-    _log(database)
-    tile(level, index, lambda data: flipped(data, 32 * place))(database)
-    log = open_log(database)
+    _log(sqlite_database)
+    tile(level, index, lambda data: flipped(data, 32 * place))(sqlite_database)
+    log = open_log(sqlite_database)
     log.refresh()
     for size in (PUBLISHED, PUBLISHED - 1):
         with pytest.raises(LogDamaged, match="contradict its checkpoint"):
@@ -170,11 +170,11 @@ def test_no_inclusion_proof_with_a_wrong_hash(
 
 
 @pytest.mark.parametrize(("level", "index", "place"), [(0, 1, 0), (0, 1, 43), (1, 0, 0)])
-def test_no_consistency_proof_with_a_wrong_hash(database: Database, level: int, index: int, place: int) -> None:
+def test_no_consistency_proof_with_a_wrong_hash(sqlite_database: Database, level: int, index: int, place: int) -> None:
     """No tree is proved to be the beginning of another if a hash that one of them is made of is wrong."""
-    _log(database)
-    tile(level, index, lambda data: flipped(data, 32 * place))(database)
-    log = open_log(database)
+    _log(sqlite_database)
+    tile(level, index, lambda data: flipped(data, 32 * place))(sqlite_database)
+    log = open_log(sqlite_database)
     log.refresh()
     for old, new in [(1, PUBLISHED), (256, PUBLISHED), (299, PUBLISHED), (PUBLISHED, PUBLISHED), (256, 299)]:
         with pytest.raises(LogDamaged, match="contradict its checkpoint"):

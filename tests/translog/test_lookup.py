@@ -4,7 +4,6 @@ import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +17,7 @@ from translog.errors import LogDamaged
 from translog.log import Log
 from translog.lookup import RUN
 from translog.merkle import leaf_hash
-from translog.store import SqlStore
+from translog.store import Head, SqlStore
 
 
 def test_a_run_of_hashes_is_found_again() -> None:
@@ -64,9 +63,9 @@ def test_bytes_that_only_look_like_a_row_are_passed_over() -> None:
     assert lookup.search_tile(b"", bytes(32)) is None
 
 
-def test_a_leaf_of_any_run_or_none(database: Database) -> None:
+def test_a_leaf_of_any_run_or_none(sqlite_database: Database) -> None:
     """In a log of two full runs and more each leaf is found, sorted or not, published or not; others are not."""
-    log = new_log(database)
+    log = new_log(sqlite_database)
     entries = reference.numbered(2 * RUN + 300)
     append(log, entries[:RUN])
     append(log, entries[RUN : 2 * RUN])
@@ -75,16 +74,16 @@ def test_a_leaf_of_any_run_or_none(database: Database) -> None:
     append(log, entries[2 * RUN :])
     wanted = [0, 1, 255, 256, RUN - 1, RUN, RUN + 70, 2 * RUN - 1, 2 * RUN, 2 * RUN + 299]
     _finds(log, wanted, entries)
-    assert _runs(database) == []
+    assert _runs(sqlite_database) == []
     assert log.index_leaves() is True
-    assert _runs(database) == [0]
+    assert _runs(sqlite_database) == [0]
     _finds(log, wanted, entries)
     assert log.index_leaves() is True
     assert log.index_leaves() is False
-    assert open_log(database).index_leaves() is False
-    assert _runs(database) == [0, 1]
+    assert open_log(sqlite_database).index_leaves() is False
+    assert _runs(sqlite_database) == [0, 1]
     _finds(log, wanted, entries)
-    _finds(open_log(database), wanted, entries)
+    _finds(open_log(sqlite_database), wanted, entries)
 
 
 def test_the_first_of_equal_leaves(sqlite_database: Database) -> None:
@@ -122,33 +121,54 @@ def test_receivers_that_index_at_once(
 
 
 class Interrupted(SqlStore):
-    """A store where something else happens right after the head was read."""
+    """A store where something else happens once, right after one of the three things that a search reads."""
 
-    meanwhile: Callable[[], object]
+    interrupt: tuple[str, Callable[[], object]] | None = None
 
-    def head(self, tx: sa.Connection) -> Any:
+    def _did(self, step: str) -> None:
+        if self.interrupt is not None and self.interrupt[0] == step:
+            (_, meanwhile), self.interrupt = self.interrupt, None
+            meanwhile()
+
+    def head(self, tx: sa.Connection) -> Head:
         head = super().head(tx)
-        self.meanwhile()
+        self._did("head")
         return head
+
+    def leaf_runs(self, tx: sa.Connection) -> int:
+        runs = super().leaf_runs(tx)
+        self._did("leaf_runs")
+        return runs
+
+    def leaf_bucket(self, tx: sa.Connection, bucket: int) -> list[tuple[int, bytes]]:
+        found = super().leaf_bucket(tx, bucket)
+        self._did("leaf_bucket")
+        return found
 
 
 def test_a_run_that_is_indexed_meanwhile(postgresql_database: Database) -> None:
-    """A run that was published and sorted between two steps of a search hides no leaf, and is no error."""
+    """A run that another receiver sorts between two steps of a search hides no leaf, and is no error."""
     other = new_log(postgresql_database)
     grow(other, RUN - 10)
     other.publish()
     interrupted = Interrupted(postgresql_database, postgresql_database.dialect, 1)
     log = Log(ORIGIN, KEY, interrupted, None)
 
-    def meanwhile() -> None:
+    def grow_and_index() -> None:
         grow(other, RUN)
         other.publish()
-        other.index_leaves()
+        assert other.index_leaves()
 
-    interrupted.meanwhile = meanwhile
-    assert log.find_leaf(leaf_hash(b"entry %d" % (RUN - 11))) == RUN - 11
-    assert log.find_leaf(leaf_hash(b"entry %d" % (RUN - 1))) == RUN - 1
-    assert _runs(postgresql_database) == [0]
+    # A leaf that came after the head was read: whether it is found is left open.
+    interrupted.interrupt = ("head", grow_and_index)
+    assert log.find_leaf(leaf_hash(b"entry %d" % (RUN - 1))) in {None, RUN - 1}
+    assert interrupted.interrupt is None
+    for step in ("head", "leaf_runs", "leaf_bucket"):
+        with postgresql_database.write() as tx:
+            tx.execute(sa.delete(store.leaf_buckets))
+        interrupted.interrupt = (step, other.index_leaves)
+        assert log.find_leaf(leaf_hash(b"entry %d" % (RUN - 11))) == RUN - 11, step
+        assert _runs(postgresql_database) == [0]
 
 
 def test_a_damaged_tile_is_not_indexed(sqlite_database: Database) -> None:
