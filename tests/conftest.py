@@ -18,8 +18,6 @@ from receiver.settings import Settings
 from tests.backups import Backup
 from tests.postgres import Cluster, find_binaries, running_cluster
 
-ORIGIN = "example.com/rescind"
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
@@ -127,7 +125,9 @@ def connect() -> Generator[Callable[[str], Database]]:
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
     """The settings of a first start on a new database of either kind."""
-    return Settings(data=tmp_path / "data", database_url=database_url, guard=tmp_path / "guard", origin=ORIGIN)
+    return Settings(
+        data=tmp_path / "data", database_url=database_url, guard=tmp_path / "guard", origin="example.com/rescind"
+    )
 
 
 @pytest.fixture

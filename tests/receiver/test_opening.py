@@ -21,7 +21,6 @@ from receiver.records.sources import NewSource, add_source, load_sources
 from receiver.records.vault import KEY_FILE
 from receiver.settings import Settings
 from tests.backups import Backup
-from tests.conftest import ORIGIN
 from translog.checkpoint import Checkpoint
 from translog.errors import LogRegressed, NotPublished, StoreError
 from translog.evidence import Leaf
@@ -31,6 +30,7 @@ from translog.note import SigningKey
 from translog.policy import Policy
 from translog.store import Head, create_log
 
+ORIGIN = "example.com/rescind"  # as the settings have it
 SOURCE = NewSource("shop", "truthlocks", "standard-webhooks", {})
 
 Open = Callable[[Settings], Records]
