@@ -5,11 +5,14 @@ import contextlib
 import gc
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any
 
-from litestar import Litestar, Router
+from litestar import Litestar, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -79,7 +82,13 @@ def create_app(records: Records) -> HotPath:
         openapi_config=OpenAPIConfig(
             title="Rescind",
             version=version("rescind"),
-            openapi_router=Router("/schema", route_handlers=[], guards=[unless_closed]),
+            openapi_router=Router(
+                "/schema",
+                route_handlers=[],
+                guards=[unless_closed],
+                include_in_schema=False,
+                after_request=_as_every_404,
+            ),
             render_plugins=[JsonRenderPlugin()],
             components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
         ),
@@ -88,6 +97,13 @@ def create_app(records: Records) -> HotPath:
         debug=False,
     )
     return HotPath(app, intake)
+
+
+async def _as_every_404(response: Response[Any]) -> Response[Any]:
+    """The framework has a page of its own for what is not there under /schema."""
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        raise NotFoundException
+    return response
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:

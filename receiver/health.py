@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from litestar import Controller, Request, Response, get
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ASGIApp
 
 from receiver import problems
@@ -60,7 +61,7 @@ class HealthController(Controller):
         operation_id="isReady",
         summary="Deliveries can be kept and proved",
         guards=[unless_closed],
-        responses=problems.responses(401, 403),
+        responses={503: ResponseSpec(Ready, description="Not ready"), **problems.responses(401, 403)},
     )
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
         state = request.app.state

@@ -153,8 +153,10 @@ class Log:
         """Sign the committed head, if it has moved; the checkpoint signed, or None if there was nothing new.
 
         Proves first that the head is a true continuation of the last checkpoint, hashing the new entries again from
-        their rows, and that the guard's checkpoint is one of this log's own. The guard is written before the
-        database: a crash in between leaves a guard that the database still reaches, since its entries are committed.
+        their rows, that the tiles at the edge give the head's root, and that the guard's checkpoint is one of this
+        log's own. The guard is written before the database: a crash in between leaves a guard that the database still
+        reaches, since its entries are committed. The first checkpoint is always of size 0.
+
         Raises LogRegressed or LogDamaged where that does not hold; then nothing was signed. Raises StoreError if the
         log is closed.
         """

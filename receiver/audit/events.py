@@ -27,6 +27,7 @@ class EventsController(Controller):
     path = "/v1"
     tags = ("audit",)
     guards = (needs(Scope.AUDIT), parameters.only_known)
+    security = ({"key": []},)
 
     @get(
         "/events",
@@ -71,7 +72,7 @@ class EventsController(Controller):
         "/events/{event_id:str}",
         operation_id="getEvent",
         summary="One event",
-        responses=problems.responses(401, 403, 404, 503),
+        responses=problems.responses(400, 401, 403, 404, 503),
     )
     async def get_event(
         self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], event_id: FromPath[str]

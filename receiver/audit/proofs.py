@@ -33,6 +33,7 @@ class ProofsController(Controller):
     path = "/v1"
     tags = ("proofs",)
     guards = (needs(Scope.AUDIT), only_known)
+    security = ({"key": []},)
 
     @get(
         "/log/proofs/inclusion",
@@ -90,7 +91,7 @@ class ProofsController(Controller):
         description="A C2SP tlog-proof as text (`translog verify` reads it), or its members with `Accept: "
         "application/json`.",
         media_type="text/plain",
-        responses=problems.responses(401, 403, 404, 503),
+        responses=problems.responses(400, 401, 403, 404, 503),
     )
     async def get_evidence(
         self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], event_id: FromPath[str]

@@ -41,7 +41,7 @@ class TilesController(Controller):
         summary="Checkpoint, tile or entry bundle",
         description="C2SP tlog-tiles: `checkpoint`, `tile/<L>/<N>[.p/<W>]`, `tile/entries/<N>[.p/<W>]`.",
         media_type="application/octet-stream",
-        responses=problems.responses(401, 403, 404),
+        responses=problems.responses(400, 401, 403, 404),
     )
     async def read(
         self, request: Request[Any, Any, Any], tenant_name: FromPath[str], resource: FromPath[str]

@@ -9,7 +9,6 @@ answered; a crash after it leaves a sender without an answer, whose next attempt
 import asyncio
 import contextlib
 import logging
-import sqlite3
 from collections.abc import Sequence
 from queue import SimpleQueue
 from threading import Thread
@@ -28,7 +27,7 @@ MAX_BATCH = 512
 UNRECORDABLE = "unrecordable"
 HALTED = "recording has stopped; /health/ready says why"  # to senders, who need know no more
 
-_TRANSIENT = (sqlite3.OperationalError, OperationalError, InterfaceError, InternalError, PoolTimeoutError)
+_TRANSIENT = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
 _log = logging.getLogger(__name__)
 
 _Waiting: TypeAlias = tuple[asyncio.Future[Outcome], Submission]

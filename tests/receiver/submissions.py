@@ -1,12 +1,14 @@
 """Submissions made as intake makes them, for tests of what is behind it."""
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
+from msgspec import Struct, structs
 
 from receiver.events import new_id
 from receiver.intake.batch import write_batch
@@ -21,6 +23,8 @@ from receiver.records.tables import deliveries
 from translog.evidence import Leaf
 from translog.merkle import leaf_hash, root_from_leaves
 from translog.store import entries
+
+T = TypeVar("T")
 
 RECEIVED_AT = datetime(2026, 11, 20, 9, 0, 0, tzinfo=UTC)
 
@@ -63,6 +67,14 @@ class Source:
         head = log.head()
         assert (head.size, head.root) == (len(data), root_from_leaves([leaf_hash(entry) for entry in data]))
         return [Leaf.parse(entry) for entry in data]
+
+
+def altered(value: T, **changes: object) -> T:
+    """The same value but for these members."""
+    if isinstance(value, Struct):
+        return structs.replace(value, **changes)
+    made: T = dataclasses.replace(cast("Any", value), **changes)
+    return made
 
 
 def new_sources(records: Records, *tenants: str, account: str | None = None) -> Sequence[Source]:

@@ -9,7 +9,6 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 
 from receiver.events import new_id
@@ -18,7 +17,7 @@ from receiver.intake.submission import Outcome, Status
 from receiver.records.opening import Records
 from receiver.records.tables import deliveries
 from tests.receiver.service import revoked
-from tests.receiver.submissions import RECEIVED_AT, Source, new_sources
+from tests.receiver.submissions import RECEIVED_AT, Source, altered, new_sources
 from translog.errors import LogRegressed
 from translog.merkle import leaf_hash
 from translog.store import entries, logs
@@ -90,7 +89,7 @@ def test_mismatches_within_a_batch(source: Source) -> None:
         ("duplicate", False),
     ]
     assert {outcome.id for outcome in outcomes} == {source.rows()[0].id}
-    assert outcomes[3] == replace(outcomes[1], new=False)
+    assert outcomes[3] == altered(outcomes[1], new=False)
     assert [(row.kind, row.first_id) for row in source.rows()] == [
         ("revocation", None),
         ("mismatch", outcomes[0].id),
@@ -105,8 +104,8 @@ def test_what_earlier_batches_wrote_is_known(source: Source) -> None:
 
     again = source.write(*reversed(bodies))
 
-    expected = [replace(outcome, new=False) for outcome in reversed(first)]
-    assert again == [*expected[:2], replace(expected[2], status=Status.DUPLICATE)]
+    expected = [altered(outcome, new=False) for outcome in reversed(first)]
+    assert again == [*expected[:2], altered(expected[2], status=Status.DUPLICATE)]
     assert len(source.rows()) == 3
 
 
@@ -183,7 +182,7 @@ def test_an_empty_history_after_erasure(source: Source) -> None:
 
 def test_a_batch_that_fails_leaves_nothing(source: Source) -> None:
     """No row, no entry, no hole; the next one goes on as if it had not been."""
-    poisoned = replace(source.submission(revoked("p")), source_id=new_id())  # of a source that is not there
+    poisoned = altered(source.submission(revoked("p")), source_id=new_id())  # of a source that is not there
     size = len(source.leaves())
 
     with pytest.raises((IntegrityError, sqlite3.IntegrityError)):

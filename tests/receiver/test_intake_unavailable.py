@@ -177,6 +177,7 @@ def test_when_postgresql_is_stopped(tmp_path: Path) -> None:
             before = [sender.post(revoked()) for _ in range(3)]
             command = stop(cluster)
             away = [sender.post(revoked()) for _ in range(3)]
+            unknown = service.client.post("/webhooks/nobody")
             unready = service.client.get("/health/ready")
             unread = service.client.get("/v1/events", headers={"authorization": "Bearer rk_x"})
             servers.enter_context(started_again(cluster, command))
@@ -184,7 +185,7 @@ def test_when_postgresql_is_stopped(tmp_path: Path) -> None:
             after = sender.post(revoked())
             kept = {row.id for row in sender.rows()}
 
-    for answer in away:
+    for answer in (*away, unknown):
         must_be_unavailable(answer)
     assert (unready.status_code, unready.json()["database"]) == (503, "OperationalError")
     assert (unread.status_code, problem(unread)["code"]) == (503, "SERVICE_UNAVAILABLE")

@@ -1,0 +1,191 @@
+"""The schema at `/schema`: valid OpenAPI, and true of the service that gives it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from tests.receiver.service import Service, problem
+
+OPERATIONS = {
+    "receiveDelivery": ("POST", "/webhooks/{source}"),
+    "listEvents": ("GET", "/v1/events"),
+    "getEvent": ("GET", "/v1/events/{event_id}"),
+    "getEvidence": ("GET", "/v1/events/{event_id}/evidence"),
+    "getItem": ("GET", "/v1/items/{provider}/{item_type}/{item_id}"),
+    "proveInclusion": ("GET", "/v1/log/proofs/inclusion"),
+    "proveConsistency": ("GET", "/v1/log/proofs/consistency"),
+    "readLog": ("GET", "/log/{tenant_name}/{resource}"),
+    "isLive": ("GET", "/health/live"),
+    "isReady": ("GET", "/health/ready"),
+    "readMetrics": ("GET", "/metrics"),
+}
+
+
+@pytest.fixture(scope="module")
+def schema(service: Service) -> dict[str, Any]:
+    """The document."""
+    answer = service.client.get("/schema/openapi.json")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def operations(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every operation, as method, path and itself."""
+    for path, item in schema["paths"].items():
+        for method, operation in item.items():
+            yield method.upper(), path, operation
+
+
+def inside(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in it."""
+    if isinstance(value, dict):
+        found = cast("dict[str, Any]", value)
+        yield found
+        for member in found.values():
+            yield from inside(member)
+    elif isinstance(value, list):
+        for item in cast("list[Any]", value):
+            yield from inside(item)
+
+
+def resolve(schema: dict[str, Any], reference: str) -> Any:
+    """What a local reference points to."""
+    assert reference.startswith("#/"), reference
+    found: Any = schema
+    for name in reference[2:].split("/"):
+        found = found[name.replace("~1", "/").replace("~0", "~")]
+    return found
+
+
+def test_it_is_served_where_one_looks_for_it(service: Service) -> None:
+    """At /schema and as openapi.json; it loads nothing from elsewhere."""
+    answer = service.client.get("/schema")
+
+    assert answer.status_code == 200
+    assert "http://" not in answer.text
+    assert "https://" not in answer.text
+
+
+def test_what_it_is_of(schema: dict[str, Any]) -> None:
+    """Version, title, and the members that OpenAPI demands."""
+    assert schema["openapi"].startswith("3.1.")
+    assert schema["info"]["title"] == "Rescind"
+    assert schema["info"]["version"]
+
+
+def test_every_operation_is_there(schema: dict[str, Any]) -> None:
+    """Under an id of its own; those that are not yet are not promised."""
+    found = [(operation["operationId"], (method, path)) for method, path, operation in operations(schema)]
+
+    assert len(found) == len(dict(found))
+    assert dict(found) == OPERATIONS
+
+
+def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
+    """Within the document."""
+    references = [one["$ref"] for one in inside(schema) if "$ref" in one]
+
+    assert references
+    for reference in references:
+        assert isinstance(resolve(schema, reference), dict)
+
+
+def test_every_parameter_of_a_path_is_declared(schema: dict[str, Any]) -> None:
+    """And is required; no parameter is declared twice."""
+    for _, path, operation in operations(schema):
+        declared = [(one["in"], one["name"]) for one in operation.get("parameters", [])]
+        assert len(declared) == len(set(declared))
+        required = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path" and one["required"]}
+        assert required == set(re.findall(r"{(\w+)}", path))
+        for parameter in operation.get("parameters", []):
+            assert "schema" in parameter
+
+
+def test_every_operation_says_what_it_answers(schema: dict[str, Any]) -> None:
+    """Each with a description; errors with the one shape of all problems."""
+    for _, _, operation in operations(schema):
+        assert operation["summary"]
+        assert operation["tags"]
+        assert "200" in operation["responses"]
+        for status, response in operation["responses"].items():
+            assert re.fullmatch("[1-5][0-9]{2}", status)
+            assert response["description"]
+            if int(status) < 400:
+                continue
+            (media_type,) = response["content"]
+            if (operation["operationId"], status) == ("isReady", "503"):
+                continue  # an answer, which says what is not ready
+            shape = resolve(schema, response["content"][media_type]["schema"]["$ref"])
+            assert media_type == "application/problem+json"
+            assert sorted(shape["properties"]) == [
+                "code",
+                "detail",
+                "details",
+                "retry_after_ms",
+                "status",
+                "title",
+                "type",
+            ]
+
+
+def test_every_schema_names_its_required_members(schema: dict[str, Any]) -> None:
+    """Which are among its properties."""
+    shapes = [one for one in inside(schema["components"]["schemas"]) if "properties" in one]
+
+    assert shapes
+    for shape in shapes:
+        assert set(shape.get("required", [])) <= set(shape["properties"])
+
+
+def test_it_says_how_to_authenticate(schema: dict[str, Any]) -> None:
+    """By a key as a bearer token, wherever one is needed and nowhere else."""
+    assert schema["components"]["securitySchemes"]["key"] == {"type": "http", "scheme": "bearer"}
+    for _, path, operation in operations(schema):
+        named = [list(one) for one in operation.get("security", [])]
+        assert named == ([["key"]] if path.startswith("/v1/") else []), path
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/nope", 404),
+        ("GET", "/v1", 404),
+        ("GET", "/webhooks", 404),
+        ("POST", "/webhooks/", 404),
+        ("POST", "/webhooks/a/b", 404),
+        ("POST", "/webhooks2abc", 404),
+        ("GET", "/v1/events/a/b/c", 404),
+        ("GET", "/%00", 404),
+        ("GET", "/%ff%fe", 404),
+        ("POST", "/v1/events", 405),
+        ("DELETE", "/health/live", 405),
+        ("PUT", "/metrics", 405),
+        ("TRACE", "/health/live", 405),
+        ("GET", "/schema/swagger", 404),
+        ("GET", "/v1/quarantine", 404),
+    ],
+)
+def test_what_is_not_there_is_a_problem(service: Service, method: str, path: str, status: int) -> None:
+    """Of the one shape, and not cached; 405 says which methods there are."""
+    answer = service.client.request(method, path, headers=service.key())
+
+    members = problem(answer)
+    assert (answer.status_code, answer.headers["cache-control"]) == (status, "no-store")
+    assert members["code"] == ("NOT_FOUND" if status == 404 else "VALIDATION_ERROR")
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+def test_a_fault_of_ours_gives_nothing_away(service: Service) -> None:
+    """500 in the one shape, without a word of what went wrong inside."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service.intake.recorder, "halt", None)
+        patch.setattr(service.records, "guard", None)
+        answer = service.client.get("/health/ready")
+
+    assert (answer.status_code, problem(answer)["code"]) == (500, "INTERNAL_ERROR")
+    assert answer.json()["detail"] == "This is a fault of ours, and it was logged"
+    assert "Traceback" not in answer.text
