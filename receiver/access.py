@@ -53,4 +53,7 @@ async def provide_tenant(request: Request[Any, Any, Any]) -> Tenant:
     """The tenant of the key that a guard has let through."""
     key: ApiKey = request.state.api_key
     records: Records = request.app.state.records
-    return records.tenant(key.tenant)
+    tenant = records.tenant(key.tenant)
+    if tenant.log.published_size == 0:  # another process made it a moment ago, and this one has not seen a checkpoint
+        await asyncio.to_thread(tenant.log.refresh)
+    return tenant

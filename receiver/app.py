@@ -57,6 +57,7 @@ def create_app(records: Records) -> HotPath:
             asyncio.create_task(publisher.run()),
             asyncio.create_task(tallies.run()),
             asyncio.create_task(_every(SOURCES_EVERY, intake.endpoints.refresh)),
+            asyncio.create_task(_every(SOURCES_EVERY, lambda: asyncio.to_thread(records.reload))),
             asyncio.create_task(_every(WAL_EVERY, lambda: asyncio.to_thread(records.database.checkpoint_wal))),
         ]
         # What is here now stays: the collector need not look at it again while deliveries come in.

@@ -11,7 +11,7 @@ UUIDs of version 7 (RFC 9562 section 5.7), so that they sort by time.
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -259,16 +259,29 @@ def new_id() -> str:
     48 bits of milliseconds, 12 bits of their fraction (RFC 9562 section 6.2, method 3), 62 random bits. Where the clock
     stands still or is set back, the fraction counts on from the last one, over into the milliseconds if need be.
     """
+    return next(new_ids(1))
+
+
+def new_ids(most: int) -> Iterator[str]:
+    """Up to that many new ids. The system is asked for randomness once: asking lets other threads in, every time."""
+    randomness = os.urandom(8 * most)
+    for at in range(0, len(randomness), 8):
+        tick = _next_tick()
+        milliseconds, fraction = tick >> 12, tick & 0xFFF
+        random = int.from_bytes(randomness[at : at + 8], "big")
+        variant_and_random = 0x8000 | random >> 48 & 0x3FFF
+        yield (
+            f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{fraction:03x}"
+            f"-{variant_and_random:04x}-{random & 0xFFFF_FFFF_FFFF:012x}"
+        )
+
+
+def _next_tick() -> int:
+    """The time in 4096ths of a millisecond, or one more than the last one given."""
     global _last_tick  # noqa: PLW0603 (the one thing that must be shared for ids to be in order)
     tick = time.time_ns() * 4096 // 1_000_000
     with _tick_lock:
         if tick <= _last_tick:
             tick = _last_tick + 1
         _last_tick = tick
-    milliseconds, fraction = tick >> 12, tick & 0xFFF
-    random = int.from_bytes(os.urandom(8), "big")
-    variant_and_random = 0x8000 | random >> 48 & 0x3FFF
-    return (
-        f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{fraction:03x}"
-        f"-{variant_and_random:04x}-{random & 0xFFFF_FFFF_FFFF:012x}"
-    )
+    return tick

@@ -2,7 +2,7 @@
 
     {"type","title","status","detail","code","details","retry_after_ms"}
 
-`code` is from the enumeration of the Truthlocks ErrorEnvelope, which providers' own clients already know.
+`code` is a word of an enumeration that the providers' own clients already know.
 """
 
 import json

@@ -64,4 +64,6 @@ class Proxies:
             address = ipaddress.ip_address(text)
         except ValueError:
             return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped  # as a socket that takes both kinds names an IPv4 peer
         return any(address in network for network in self._trusted)

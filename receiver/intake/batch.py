@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from receiver import encoding
-from receiver.events import Breach, Effect, Kind, Past, format_time, new_id
+from receiver.events import Breach, Effect, Kind, Past, format_time, new_ids
 from receiver.intake.submission import Outcome, Status, Submission
 from receiver.records.engine import Database
 from receiver.records.journal import logging_time
@@ -177,6 +177,7 @@ def _decide(
     `sizes` are the logs' sizes by id; they are counted up as indexes are given out.
     """
     known = _Known(tx, batch)
+    ids = new_ids(len(batch))
     answers: list[_Kept] = []
     new: list[tuple[Submission, _Kept]] = []
     for one in batch:
@@ -187,7 +188,7 @@ def _decide(
             this = known.find(one.group_key, key)
         if this is None:
             log_id = one.tenant.log_id
-            this = _judge(one, sizes[log_id], first, known)
+            this = _judge(one, next(ids), sizes[log_id], first, known)
             sizes[log_id] += 1
             known.add(one.group_key, key, this)
             new.append((one, this))
@@ -196,17 +197,17 @@ def _decide(
     return answers, new
 
 
-def _judge(submission: Submission, index: int, first: _Kept | None, known: _Known) -> _Kept:
+def _judge(submission: Submission, new_id: str, index: int, first: _Kept | None, known: _Known) -> _Kept:
     """What a new delivery becomes at that index, and the provider's rules that it breaks."""
     event, content = submission.event, submission.content_key
     if first is not None:
-        return _Kept(new_id(), Kind.MISMATCH, content, first_id=first.id, log_index=index)
+        return _Kept(new_id, Kind.MISMATCH, content, first_id=first.id, log_index=index)
     if event is None or submission.item_key is None:
-        return _Kept(new_id(), Kind.QUARANTINE, content, reason=submission.reason, log_index=index)
+        return _Kept(new_id, Kind.QUARANTINE, content, reason=submission.reason, log_index=index)
     past = known.past(submission.item_key)
     breaches = submission.provider.check(event, submission.received_at, submission.replay_window, past)
     past.append(Past.from_event(event, index))
-    return _Kept(new_id(), event.kind, content, breaches=breaches, log_index=index)
+    return _Kept(new_id, event.kind, content, breaches=breaches, log_index=index)
 
 
 _EVENTS = (Kind.REVOCATION.value, Kind.CONTEXT.value)

@@ -21,7 +21,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct
 
-from receiver.encoding import hmac_sha256
 from receiver.intake.schemes import (
     Hmac,
     Scheme,
@@ -35,7 +34,7 @@ from receiver.intake.schemes import (
     scheme_from_options,
     secret_key,
 )
-from translog.canonical import from_base64
+from translog.canonical import from_base64, hmac_sha256
 
 __all__ = [
     "Authenticated",

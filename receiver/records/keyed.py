@@ -7,8 +7,8 @@ which item it was. Parts are joined with NUL, which no part holds.
 
 from functools import lru_cache
 
-from receiver.encoding import hmac_sha256
 from receiver.events import Item, Via
+from translog.canonical import hmac_sha256
 
 SIZE = 16
 

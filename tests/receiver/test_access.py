@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from receiver.events import format_time
 from receiver.records.apikeys import create_key, list_keys, parse_scopes, revoke_key
+from receiver.records.opening import Records
 from receiver.records.tables import api_keys
-from tests.receiver.service import Service, problem, receipt_id, revoked, running, settings_in
+from tests.receiver.service import Service, problem, receipt_id, revoked, running, settings_in, until
 
 GUARDED = [
     "/v1/events",
@@ -207,8 +208,27 @@ def test_whether_a_tenant_exists_is_told_to_nobody(closed: Service) -> None:
     assert (real.status_code, none.status_code) == (404, 404)
 
 
-def test_a_key_of_a_tenant_that_is_new(closed: Service) -> None:
-    """Its first question is answered although the service has not heard of the tenant before."""
-    answer = get(closed, "/v1/events", closed.key(tenant="brand-new"))
+@pytest.fixture
+def elsewhere(service: Service) -> Generator[Records]:
+    """The same records as another process has them open: what is made here the service is not told."""
+    records = Records.open(service.records.settings)
+    yield records
+    records.close()
 
-    assert (answer.status_code, answer.json()["items"]) == (200, [])
+
+def test_a_key_of_a_tenant_that_is_new(service: Service, elsewhere: Records) -> None:
+    """Its first question is answered, although the service has not heard of the tenant before."""
+    _, key = create_key(elsewhere, elsewhere.ensure_tenant("brand-new"), "k", parse_scopes("audit"))
+
+    answer = get(service, "/v1/items/truthlocks/receipt/x", {"authorization": f"Bearer {key}"})
+
+    assert (answer.status_code, answer.json()["state"]) == (200, "no_record")
+
+
+def test_the_log_of_a_tenant_that_is_new(service: Service, elsewhere: Records) -> None:
+    """It is served within a second, and published from then on."""
+    tenant = elsewhere.ensure_tenant("quite-new")
+    create_key(elsewhere, tenant, "k", parse_scopes("audit"))
+
+    until(lambda: get(service, "/log/quite-new/checkpoint").status_code == 200)
+    until(lambda: f"\n{tenant.log.head().size}\n" in get(service, "/log/quite-new/checkpoint").text)

@@ -1,6 +1,5 @@
 """The fast spellings of the hot path, held to those that `translog` defines."""
 
-import hmac
 import string
 
 import pytest
@@ -60,9 +59,3 @@ def test_member_names_that_are_not_ascii_are_refused() -> None:
     encoding.ascii_names({"a": 1, "b_2": 2})
     with pytest.raises(FormatError, match="not ASCII"):
         encoding.ascii_names({"a": 1, "ä": 2})
-
-
-@given(st.binary(max_size=200), st.binary(max_size=300))
-def test_hmac_is_hmac(key: bytes, message: bytes) -> None:
-    """HMAC-SHA256 with prepared keys gives what the standard library gives, for keys of any length."""
-    assert encoding.hmac_sha256(key)(message) == hmac.digest(key, message, "sha256")

@@ -2,12 +2,12 @@
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from receiver import events
 from receiver.events import Effect, Event, Extent, Item, Kind, Past, format_time, new_id, parse_time
@@ -89,7 +89,7 @@ def test_the_past_may_have_no_time() -> None:
 
 def test_events_are_frozen() -> None:
     """What was read does not change on its way."""
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError, match="immutable"):
         EVENT.type = "receipt.created"  # type: ignore[misc]
 
 
@@ -181,7 +181,8 @@ def test_a_time_survives_being_written(moment: datetime) -> None:
     """For any zone, to the microsecond, in 27 characters that sort as the moments do."""
     text = format_time(moment)
 
-    assert moment == parse_time(text)
+    # Compared in UTC: Python holds an hour that a zone skips or has twice for unequal to anything elsewhere.
+    assert moment.astimezone(UTC) == parse_time(text)
     assert len(text) == 27
 
 

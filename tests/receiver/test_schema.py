@@ -182,7 +182,6 @@ def test_what_is_not_there_is_a_problem(service: Service, method: str, path: str
 def test_a_fault_of_ours_gives_nothing_away(service: Service) -> None:
     """500 in the one shape, without a word of what went wrong inside."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service.intake.recorder, "halt", None)
         patch.setattr(service.records, "guard", None)
         answer = service.client.get("/health/ready")
 

@@ -21,7 +21,6 @@ from receiver.intake.signatures import (
     StandardWebhooks,
     TimestampedHmac,
     Token,
-    hmac_sha256,
     verifier,
     without_whitespace,
 )
@@ -413,17 +412,6 @@ def test_no_delivery_makes_it_raise(scheme: Scheme, headers: Headers, body: byte
 
     kept = () if isinstance(verdict, Refused) else verdict.headers
     assert {name.encode() for name, _ in kept} <= {name for name, _ in headers}
-
-
-@given(st.binary(max_size=200), st.binary(max_size=300))
-@example(b"k" * 64, b"")
-@example(b"k" * 65, b"")
-def test_the_prepared_hmac_is_the_standard_one(key: bytes, message: bytes) -> None:
-    """For keys shorter than a block, of a block, and longer; more than once."""
-    mac = hmac_sha256(key)
-
-    assert hmac.digest(key, message, "sha256") == mac(message)
-    assert hmac.digest(key, message, "sha256") == mac(message)
 
 
 # The body without whitespace

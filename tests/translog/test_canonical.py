@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 
 import pytest
 import rfc8785
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from translog import canonical
@@ -236,3 +236,14 @@ def test_decimals_are_bounded() -> None:
     assert canonical.decimal("9223372036854775807") == 2**63 - 1
     with pytest.raises(FormatError, match="size: 9223372036854775808 is above 9223372036854775807"):
         canonical.decimal("9223372036854775808", "size")
+
+
+@given(st.binary(max_size=200), st.binary(max_size=300))
+@example(b"k" * 64, b"")
+@example(b"k" * 65, b"")
+def test_the_prepared_hmac_is_the_standard_one(key: bytes, message: bytes) -> None:
+    """For keys shorter than a block, of a block, and longer; more than once."""
+    mac = canonical.hmac_sha256(key)
+
+    assert hmac.digest(key, message, "sha256") == mac(message)
+    assert hmac.digest(key, message, "sha256") == mac(message)
