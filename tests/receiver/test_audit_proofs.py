@@ -191,8 +191,8 @@ def test_what_is_not_there(grown: Service, key: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
-    """A service that publishes every half second."""
-    with running(settings_in(tmp_path_factory.mktemp("slow"), publish_interval=0.5)) as service:
+    """A service that publishes every second, as by default."""
+    with running(settings_in(tmp_path_factory.mktemp("slow"), publish_interval=1)) as service:
         yield service
 
 
@@ -208,7 +208,7 @@ def test_it_waits_for_the_checkpoint_and_no_longer(slow: Service) -> None:
         members = proved(slow.client.get(INCLUSION, params={"index": event["log_index"]}, headers=headers))
         assert members["tree_size"] > events[-1]["log_index"]
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
 
 
 def test_it_does_not_wait_for_what_is_not_there(slow: Service) -> None:
@@ -218,7 +218,7 @@ def test_it_does_not_wait_for_what_is_not_there(slow: Service) -> None:
     answer = slow.client.get(INCLUSION, params={"index": slow.size() + 5}, headers=headers)
 
     assert answer.status_code == 404
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 1
 
 
 def test_it_does_not_wait_for_ever(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -231,10 +231,10 @@ def test_a_secret_is_good_in_its_time_only(service: Service, sender: Sender) -> 
 
 def test_a_secret_ends_while_the_service_runs(service: Service, sender: Sender) -> None:
     """Without anybody telling it: the time is looked at with each delivery."""
-    _, value = add_secret(sender, end=timedelta(seconds=0.3))
+    _, value = add_secret(sender, end=timedelta(seconds=0.8))
     assert post(sender, standard(value), revoked()) == "recorded"
 
-    time.sleep(0.35)
+    time.sleep(0.85)
 
     assert post(sender, standard(value), revoked()) == "wrong_signature"
 

@@ -100,7 +100,7 @@ def test_what_is_published_is_not_waited_for(records: Records) -> None:
     async def play(publisher: Publisher, _: list[str]) -> None:
         index = log_one(records)
         await publisher.publish()
-        assert await asyncio.wait_for(publisher.wait_for(log_of(records), index), 0.01)
+        assert await asyncio.wait_for(publisher.wait_for(log_of(records), index), INTERVAL)
 
     with_publisher(records, play)
 
@@ -112,7 +112,7 @@ def test_it_is_waited_for_two_intervals(records: Records) -> None:
         index = log_one(records)
         began = time.monotonic()
         assert not await publisher.wait_for(log_of(records), index)
-        assert 2 * INTERVAL <= time.monotonic() - began < 5 * INTERVAL
+        assert 2 * INTERVAL <= time.monotonic() - began < 20 * INTERVAL
 
     with_publisher(records, play)
 

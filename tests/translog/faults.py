@@ -3,21 +3,16 @@
 Before COMMIT is the write that was lost; after COMMIT, the write that happened but whose acknowledgement was lost.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn
 
 import pytest
-import sqlalchemy as sa
 from sqlalchemy import event
 
 from receiver.records.engine import Database
-from translog.store import BulkInsert
 
 Moment = Literal["before", "after"]
-
-# Rows in bulk take several statements, which SQLAlchemy may not see; here they count as one.
-BULK = ("INSERT INTO log_entries", "INSERT INTO log_tiles")
 
 
 class PowerCut(Exception):  # noqa: N818  (nobody erred)
@@ -61,24 +56,11 @@ def at(
             yield met
         return
 
-    insert = BulkInsert.__call__
-
-    def bulk_insert(self: BulkInsert, tx: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        text = self._by_rows[-1][1]  # pyright: ignore[reportPrivateUsage]
-        if moment == "before":
-            happen(text)
-        insert(self, tx, rows)
-        if moment == "after":
-            happen(text)
-
     def on_execute(_connection: Any, _cursor: Any, text: str, *_others: Any) -> None:
-        if not text.startswith(BULK):
-            happen(text)
+        happen(text)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BulkInsert, "__call__", bulk_insert)
-        event.listen(database.engine, f"{moment}_cursor_execute", on_execute)
-        try:
-            yield met
-        finally:
-            event.remove(database.engine, f"{moment}_cursor_execute", on_execute)
+    event.listen(database.engine, f"{moment}_cursor_execute", on_execute)
+    try:
+        yield met
+    finally:
+        event.remove(database.engine, f"{moment}_cursor_execute", on_execute)
