@@ -16,14 +16,18 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from receiver.events import Kind, format_time
+from receiver.events import Kind, format_time, new_id
 from receiver.records import tables
 from receiver.records.engine import Database
-from receiver.records.journal import change
+from receiver.records.journal import logging_time
 from receiver.records.migrations import has_schema, must_be_newest, upgrade
 from receiver.records.vault import KEY_SIZE, Vault, VaultError, data_key_in, parse_data_key
 from receiver.settings import Settings
+from translog import note
+from translog.canonical import Value
+from translog.checkpoint import Checkpoint
 from translog.errors import StoreError
+from translog.evidence import Leaf
 from translog.guard import Guard
 from translog.log import Log
 from translog.merkle import EMPTY_ROOT
@@ -188,17 +192,27 @@ class Records:
                     )
                     .returning(tables.tenants.c.id)
                 ).scalar_one()
-                self.keep_log_key(tx, tenant_id, log_id, key)
+                self.begin_log(tx, tenant_id, log_id, key, {"action": "created", "by": by, "id": name})
         except IntegrityError:
             return self.tenant(name)  # another process made it at the same moment
         tenant = self.tenant(name)
         tenant.log.publish()
-        with change(self.database, tenant.log) as changing:
-            changing.tell(Kind.TENANT, {"action": "created", "by": by, "id": name})
         return tenant
 
-    def keep_log_key(self, tx: sa.Connection, tenant_id: int, log_id: int, key: SigningKey) -> None:
-        """Keep a log's private key, sealed, and its vkey."""
+    def begin_log(
+        self,
+        tx: sa.Connection,
+        tenant_id: int,
+        log_id: int,
+        key: SigningKey,
+        facts: dict[str, Value],
+        not_before: str = "",
+    ) -> None:
+        """Keep a new log's key, sealed, and append its first leaf, of kind `tenant`, logged at `not_before` or later.
+
+        The guard is told of size 0 before the commit: a log that has entries and no guard may be refused at the next
+        start.
+        """
         tx.execute(
             sa.insert(tables.log_keys).values(
                 log_id=log_id,
@@ -207,6 +221,10 @@ class Records:
                 private_key=self.vault.seal(f"log/{log_id}", str(key).encode()),
             )
         )
+        log = Log(key.name, key, SqlStore(self.database, self.database.dialect, log_id), self.guard)
+        now = max(logging_time(log.lock(tx)), not_before)
+        log.append(tx, [Leaf(Kind.TENANT, new_id(), now, facts, None, None).encode()], now)
+        self.guard.advance(log.verifying_key, note.sign(Checkpoint(log.origin, 0, EMPTY_ROOT).text, key))
 
     def log(self, log_id: int) -> Log:
         """Any log; a tenant's earlier one is closed. Raises StoreError if it is not there."""

@@ -18,20 +18,17 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from receiver.events import Kind, new_id
+from receiver.events import Kind
 from receiver.records import tables
-from receiver.records.journal import logging_time
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.processes import running
-from translog import note
 from translog.canonical import Value
 from translog.checkpoint import Checkpoint
 from translog.errors import FormatError, LogDamaged
 from translog.evidence import Leaf
-from translog.log import Log
 from translog.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from translog.note import SigningKey
-from translog.store import Head, SqlStore, create_log, entries, logs
+from translog.store import Head, create_log, entries, logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +115,11 @@ def recover(records: Records, tenant: Tenant, loss: Loss, by: str = "command") -
         _must_be_free(tx, tenant, loss, old)
         key = SigningKey.generate(_next_origin(tx, records, tenant))
         log_id = create_log(tx, key.name, EMPTY_ROOT)
-        records.keep_log_key(tx, tenant.id, log_id, key)
         tx.execute(sa.update(tables.tenants).where(tables.tenants.c.id == tenant.id).values(log_id=log_id))
         closed = tables.log_keys.c.log_id == tenant.log_id
         tx.execute(sa.update(tables.log_keys).where(closed).values(private_key=b""))
-        log = Log(key.name, key, SqlStore(records.database, records.database.dialect, log_id), records.guard)
-        now = max(logging_time(log.lock(tx)), old.logged_at)
         facts: dict[str, Value] = {"action": "recovered", "by": by, "id": tenant.name, "predecessor": loss.facts()}
-        log.append(tx, [Leaf(Kind.TENANT, new_id(), now, facts, None, None).encode()], now)
-        # Before the commit: a log that has entries and no guard may be refused at the next start.
-        records.guard.advance(log.verifying_key, note.sign(Checkpoint(log.origin, 0, EMPTY_ROOT).text, key))
+        records.begin_log(tx, tenant.id, log_id, key, facts, not_before=old.logged_at)
     records.reload()
     successor = records.tenant(tenant.name)
     for _ in range(2):  # that of size 0 comes first, as in every log
