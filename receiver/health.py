@@ -88,8 +88,8 @@ def _check(records: Records, intake: Intake, publisher: Publisher) -> Ready:
             tx.execute(sa.select(1))
     except Exception as error:  # noqa: BLE001  (whatever it is, it is not ready)
         database = type(error).__name__
-    if intake.recorder.refusal is not None:
-        log = intake.recorder.refusal
+    if not_written := intake.recorder.refusal or records.database.failing:
+        log = not_written
     if overdue := publisher.overdue():
         published = "entries unpublished for over 10 s: " + ", ".join(
             f"{name} ({publisher.failures.get(name, 'the publisher is behind')})" for name in overdue

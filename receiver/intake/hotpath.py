@@ -9,7 +9,6 @@ import logging
 
 from litestar import Litestar
 from litestar.types import Receive, Scope, Send
-from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.intake import answers
 from receiver.intake.service import Intake
@@ -34,9 +33,6 @@ class HotPath:
             if path.startswith(PREFIX) and source and "/" not in source:
                 try:
                     answer = await self._intake.receive(scope, receive, source)
-                except SQLAlchemyError as error:  # of the look for a source that is not known yet
-                    _log.warning("the database is out of reach: %s", type(error).__name__)
-                    answer = answers.unavailable("the database is out of reach")
                 except Exception:  # noqa: BLE001  (the framework's handler of last resort, for this path)
                     _log.exception("a delivery to source %s failed", source)
                     answer = answers.problem(Problem(500, "This is a fault of ours, and it was logged"))

@@ -7,13 +7,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError
 
 BUSY_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_MS = 10_000
@@ -38,6 +38,7 @@ class Database:
         # SQLite has one writer at a time. Waiting for it here is fair and wakes at once; waiting in SQLite's busy
         # handler sleeps, and sleeps longer each time.
         self._one_writer = threading.Lock() if self.is_sqlite else None
+        self.failing: str | None = None  # why the last write was not done, by the database's own word
 
     @property
     def dialect(self) -> sa.Dialect:
@@ -68,12 +69,13 @@ class Database:
     @contextmanager
     def write(self) -> Generator[sa.Connection]:
         """A transaction that may write: durable once the block is left, nothing of it if it is left by an error."""
-        if self._one_writer is None:
-            with self._writer.begin() as tx:
+        try:
+            with self._one_writer or nullcontext(), self._writer.begin() as tx:
                 yield tx
-        else:
-            with self._one_writer, self._writer.begin() as tx:
-                yield tx
+        except (OperationalError, InternalError, InterfaceError) as error:
+            self.failing = str(error.orig).strip().partition("\n")[0]
+            raise
+        self.failing = None
 
     def must_be_durable(self) -> None:
         """Refuse a PostgreSQL that does not wait for its disk. Raises UnsafeDatabaseError."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -17,12 +18,13 @@ from receiver.intake.service import submission_of
 from receiver.intake.signatures import Authenticated
 from receiver.intake.submission import Outcome, Submission
 from receiver.metrics import Metrics
+from receiver.records.engine import Database
 from receiver.records.opening import Records
 from receiver.records.sources import NewSource, add_source
 from receiver.records.tables import deliveries
 from translog.evidence import Leaf
 from translog.merkle import leaf_hash, root_from_leaves
-from translog.store import entries
+from translog.store import entries, logs
 
 T = TypeVar("T")
 
@@ -67,6 +69,18 @@ class Source:
         head = log.head()
         assert (head.size, head.root) == (len(data), root_from_leaves([leaf_hash(entry) for entry in data]))
         return [Leaf.parse(entry) for entry in data]
+
+
+@contextmanager
+def held(records: Records, log_id: int) -> Generator[None]:
+    """Another receiver has the log locked for as long as the block lasts."""
+    other = Database(records.settings.url)
+    try:
+        with other.write() as tx:
+            tx.execute(sa.select(logs.c.size).where(logs.c.id == log_id).with_for_update())
+            yield
+    finally:
+        other.dispose()
 
 
 def altered(value: T, **changes: object) -> T:

@@ -165,6 +165,7 @@ def test_the_same_notice_to_two_tenants_is_two_events(records: Records) -> None:
     assert statuses(outcomes) == [("recorded", True), ("recorded", True)]
     assert one.rows()[0].dedupe_key != two.rows()[0].dedupe_key
     assert one.rows()[0].digest != two.rows()[0].digest
+    assert one.rows()[0].item_key != two.rows()[0].item_key
 
 
 def test_an_empty_history_after_erasure(source: Source) -> None:

@@ -217,3 +217,14 @@ def test_urls_of_no_database_we_know(url: str) -> None:
     with pytest.raises(ValueError, match="database") as caught:
         Database(url)
     assert "hidden" not in str(caught.value)
+
+
+def test_it_is_known_why_the_last_write_was_not_done(sqlite_database: Database) -> None:
+    """Whoever asks is told in the database's own words, until a write is done again."""
+    assert sqlite_database.failing is None
+    with pytest.raises(OperationalError), sqlite_database.write() as tx:
+        tx.exec_driver_sql("INSERT INTO nowhere VALUES (1)")
+    assert sqlite_database.failing == "no such table: nowhere"
+    with sqlite_database.write():
+        pass
+    assert sqlite_database.failing is None

@@ -1,8 +1,7 @@
 """The recorder: whatever waits is written together, nobody pays for a neighbour, and what fails is not acknowledged."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 import pytest
 import sqlalchemy as sa
@@ -14,10 +13,9 @@ from receiver.intake import recorder as module
 from receiver.intake.recorder import MAX_BATCH, Recorder, Unavailable
 from receiver.intake.submission import Outcome, Submission
 from receiver.metrics import Metrics
-from receiver.records.engine import Database
 from receiver.records.opening import Records
 from tests.receiver.service import revoked
-from tests.receiver.submissions import Source, altered, new_sources
+from tests.receiver.submissions import Source, altered, held, new_sources
 from tests.translog import faults
 from translog.store import logs
 
@@ -77,18 +75,6 @@ def play(records: Records, story: Callable[[Played], Awaitable[None]], queue: in
     asyncio.run(main())
 
 
-@contextmanager
-def held(records: Records, source: Source) -> Generator[None]:
-    """Another receiver has the log locked for as long as the block lasts."""
-    other = Database(records.settings.url)
-    try:
-        with other.write() as tx:
-            tx.execute(sa.select(logs.c.size).where(logs.c.id == source.log_id).with_for_update())
-            yield
-    finally:
-        other.dispose()
-
-
 def bodies(source: Source, count: int) -> list[Submission]:
     """So many different deliveries."""
     return [source.submission(revoked(f"r{number}")) for number in range(count)]
@@ -98,7 +84,7 @@ def test_what_waits_is_written_together(records: Records, source: Source) -> Non
     """While one batch is being written the next one gathers; each gets its own answer."""
 
     async def story(played: Played) -> None:
-        with held(records, source):
+        with held(records, source.log_id):
             first = played.record(source.submission(revoked("first")))
             await played.until("rescind_batch_size_count", 1)
             waiting = played.record(*bodies(source, 10))
@@ -144,7 +130,7 @@ def test_a_poisoned_delivery_costs_no_other(records: Records, source: Source, po
     batch[3:3] = [submission]
 
     async def story(played: Played) -> None:
-        with held(records, source):
+        with held(records, source.log_id):
             gate = played.record(source.submission(revoked("gate")))
             await played.until("rescind_batch_size_count", 1)
             waiting = played.record(*batch)
@@ -172,7 +158,7 @@ def test_a_database_out_of_reach(records: Records, source: Source) -> None:
     """Unavailable for all that wait, and nothing of them is kept; the next one is, once it is back."""
 
     async def story(played: Played) -> None:
-        with held(records, source):
+        with held(records, source.log_id):
             assert set(await played.outcomes(*bodies(source, 5))) == {"the database is out of reach"}
         assert source.rows() == []
         assert played.recorder.refusal is None
@@ -228,7 +214,7 @@ def test_what_waits_when_it_is_halted_is_not_written(records: Records, source: S
     """The publisher may find out while a batch gathers."""
 
     async def story(played: Played) -> None:
-        with held(records, source):
+        with held(records, source.log_id):
             first = played.record(source.submission(revoked("first")))
             await played.until("rescind_batch_size_count", 1)
             waiting = played.record(*bodies(source, 3))
@@ -247,7 +233,7 @@ def test_the_queue_is_bounded(records: Records, source: Source) -> None:
     """One too many is turned away at once; those in the queue are not the worse for it."""
 
     async def story(played: Played) -> None:
-        with held(records, source):
+        with held(records, source.log_id):
             first = played.record(source.submission(revoked("first")))
             await played.until("rescind_batch_size_count", 1)
             waiting = played.record(*bodies(source, 3))
@@ -265,7 +251,7 @@ def test_a_sender_that_does_not_wait(records: Records, source: Source) -> None:
     """What it delivered is kept, and its neighbours get their answers."""
 
     async def story(played: Played) -> None:
-        with held(records, source):
+        with held(records, source.log_id):
             first = played.record(source.submission(revoked("first")))
             await played.until("rescind_batch_size_count", 1)
             waiting = played.record(*bodies(source, 3))
@@ -284,7 +270,7 @@ def test_stopping_writes_what_waits(records: Records, source: Source) -> None:
     """All of it is kept and answered; what comes later is turned away."""
 
     async def story(played: Played) -> None:
-        with held(records, source):
+        with held(records, source.log_id):
             first = played.record(source.submission(revoked("first")))
             await played.until("rescind_batch_size_count", 1)
             waiting = played.record(*bodies(source, 5))

@@ -21,6 +21,7 @@ from receiver.records.sources import NewSource, add_source
 from receiver.records.tables import processes
 from receiver.settings import Settings
 from tests.receiver.service import Sender, Service, receipt_id, revoked, running, settings_in
+from tests.receiver.submissions import held
 from translog.canonical import Value
 from translog.evidence import Leaf
 from translog.store import entries
@@ -344,6 +345,27 @@ def test_a_tally_that_fails_is_put_off(records: Records) -> None:
     play(records, story)
 
     assert counts(records, source_id) == [{}, {"deliveries": 2, "ignored": 1, "refused": {"stale": 1}}]
+
+
+def test_what_is_counted_while_a_tally_is_written(records: Records) -> None:
+    """It is in the next one."""
+    source_id = new_source(records)
+
+    async def story(tallies: Tallies, endpoint: Callable[[str], Endpoint]) -> None:
+        endpoint(source_id).count("ignored")
+        with held(records, records.tenant("default").log_id):
+            writing = asyncio.create_task(tallies.write(incomplete=False))
+            await asyncio.sleep(0.05)
+            endpoint(source_id).count("refused:stale")
+        await writing
+        await tallies.write(incomplete=False)
+
+    play(records, story)
+
+    assert counts(records, source_id) == [
+        {"deliveries": 1, "ignored": 1},
+        {"deliveries": 1, "refused": {"stale": 1}},
+    ]
 
 
 def test_it_goes_on_after_the_database_was_away(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
