@@ -17,40 +17,56 @@ GRACE = 10  # seconds for what is under way when the service is stopped
 
 
 class BoundedRequests(HttpToolsProtocol):
-    """uvicorn's protocol with a limit on the size of the headers and on the time a whole request may take to arrive.
+    """uvicorn's protocol with bounds on what a request may send besides its body, and on the time it may take.
 
-    Without it a connection that never ends its headers or body stays open, and 8 MB of headers are taken. The time is
-    looked at once a second for all connections, since a timer for each request would cost a twentieth of its time.
+    Without them a connection that never ends its headers or trailers stays open, and its memory grows as long as it
+    sends. Trailers are not headers here: they come after all that could be decided by them. An upgrade is refused,
+    since the parser would take the body for the other protocol's. The time is looked at once a second for all connections:
+    a timer for each request would cost a twentieth of its time.
     """
 
     _awaited_since: float | None = None  # on the loop's clock, while a request, or its first byte, is outstanding
     _in_headers = True
-    _header_bytes = 0
+    _besides = 0  # bytes since headers, a piece of body, or a whole request were complete
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._awaited_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        if self._in_headers:
-            self._header_bytes += len(data)
+        self._besides += len(data)
         super().data_received(data)
-        if self._in_headers and self._header_bytes > MAX_HEADERS and not self.transport.is_closing():
+        if self._besides > MAX_HEADERS:
             self._refuse(Problem(431, f"The headers of a request are at most {MAX_HEADERS} bytes"))
 
     def on_message_begin(self) -> None:
         self._awaited_since = self.loop.time()
         self._in_headers = True
-        self._header_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        self._besides = 0
+        if self.parser is not None and self.parser.should_upgrade():
+            self._refuse(Problem(400, "This speaks HTTP/1.1 only, without upgrades or tunnels"))
+            return
         super().on_headers_complete()
+        self.headers = []  # the request has its own by now; what follows would be trailers
+
+    def on_body(self, body: bytes) -> None:
+        self._besides = 0
+        if not self._refused:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._awaited_since = None
-        super().on_message_complete()
+        self._besides = 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """It was answered, and is nothing to fill the log with."""
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(Problem(400, "This is not an HTTP request that can be read"))
@@ -58,7 +74,7 @@ class BoundedRequests(HttpToolsProtocol):
     def refuse_if_slow(self, limit: float) -> None:
         """End the connection if a request on it has been arriving for longer than `limit` seconds."""
         since = self._awaited_since
-        if since is None or self.loop.time() - since <= limit or self.transport.is_closing():
+        if since is None or self.loop.time() - since <= limit:
             return
         if not self._in_headers and self.cycle.response_started:
             self.transport.close()  # it was answered without its body
@@ -66,11 +82,13 @@ class BoundedRequests(HttpToolsProtocol):
             self._refuse(Problem(408, f"The request did not arrive within {limit:g} seconds"))
 
     def _refuse(self, problem: Problem) -> None:
+        self._refused = True
+        if self.transport.is_closing():
+            return
         body = problem.body
-        head = (
-            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\ncontent-type: {CONTENT_TYPE}\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
+        headers = {"content-type": CONTENT_TYPE, "content-length": str(len(body)), "connection": "close"}
+        lines = [f"{name}: {value}" for name, value in (headers | problem.headers).items()]
+        head = "\r\n".join([f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}", *lines, "", ""])
         self.transport.write(head.encode() + body)
         self.transport.close()
 

@@ -154,7 +154,6 @@ def test_headers_without_end(service: Service) -> None:
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /\xff\xfe HTTP/1.1\r\nhost: rescind\r\n\r\n",
         b"GET http://[ HTTP/1.1\r\nhost: rescind\r\n\r\n",
-        b"CONNECT rescind:80 HTTP/1.1\r\nhost: rescind\r\n\r\n",
         b"POST /webhooks/x HTTP/1.1\r\nhost: rescind\r\ncontent-length: -1\r\n\r\n",
         b"POST /webhooks/x HTTP/1.1\r\nhost: rescind\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
         b"POST /webhooks/x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -244,3 +243,46 @@ def test_half_a_connection(service: Service, sender: Sender) -> None:
         read_all(connection)
 
     until(sender.rows)
+
+
+def test_trailers_without_end(service: Service, sender: Sender) -> None:
+    """They are bounded like headers, on every path, so that nobody fills the memory before having to be authentic."""
+    sent = 0
+    with service.connect() as connection:
+        connection.sendall(b"POST /health/live HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
+        try:
+            while sent < 64 * 1024 * 1024:
+                connection.sendall(b"".join(b"a%d: b\r\n" % number for number in range(1000)))
+                sent += 8000
+        except OSError:
+            pass  # closed on us
+
+    assert sent < 16 * 1024 * 1024
+    assert still_serves(service)
+
+
+def test_a_signature_in_a_trailer(service: Service, sender: Sender) -> None:
+    """A trailer is no header: it neither authenticates a delivery nor stands against one that is authentic."""
+    body = revoked()
+    chunked = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in sender.headers(body).items()).encode()
+    start = f"POST {sender.path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n".encode()
+
+    (late,) = service.exchange(start + b"\r\n" + chunked + lines + b"\r\n")
+    (genuine,) = service.exchange(start + lines + b"\r\n" + chunked + b"webhook-signature: v1,junk\r\n\r\n")
+
+    assert (late.status, genuine.status) == (401, 200)
+
+
+def test_an_upgrade_or_a_tunnel(service: Service, sender: Sender) -> None:
+    """Refused before anything else is looked at: its body could not be told from another protocol."""
+    body = revoked()
+    upgrade = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "content-length": str(len(body))}
+
+    (reply,) = service.exchange(head(sender, upgrade, body) + body)
+
+    (tunnel,) = service.exchange(b"CONNECT rescind:80 HTTP/1.1\r\nhost: rescind\r\n\r\n")
+
+    assert (reply.status, reply.headers["connection"], reply.headers["cache-control"]) == (400, "close", "no-store")
+    assert tunnel.status == 400
+    assert (sender.rows(), sender.counts()) == ([], {})
