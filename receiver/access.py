@@ -14,7 +14,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from receiver.problems import Code, Problem
-from receiver.records.apikeys import ApiKey, Scope, find_key
+from receiver.records.apikeys import ApiKey, Scope, Uses, find_key
 from receiver.records.opening import Records, Tenant
 
 _BEARER = "bearer "
@@ -45,6 +45,8 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], scope: Scope
         raise Problem(401, "This API key is unknown, expired or revoked", Code.AUTH_INVALID)
     if scope not in key.scopes:
         raise Problem(403, f"This needs a key with the scope {scope}", details={"scope": scope})
+    uses: Uses = connection.app.state.uses
+    uses.add(key)
     connection.state.api_key = key
     return key
 

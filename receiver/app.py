@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -16,6 +17,7 @@ from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.access import provide_tenant
 from receiver.audit.events import EventsController
@@ -29,10 +31,13 @@ from receiver.intake.service import Intake
 from receiver.intake.tallies import Tallies
 from receiver.metrics import Metrics
 from receiver.publishing import Publisher
+from receiver.records.apikeys import Uses
 from receiver.records.opening import Records
 
 SOURCES_EVERY = 0.5
 WAL_EVERY = 0.1
+USES_EVERY = 5.0
+THREADS = 16
 
 _log = logging.getLogger(__name__)
 
@@ -46,9 +51,12 @@ def create_app(records: Records) -> HotPath:
     intake = Intake(records, metrics)
     publisher = Publisher(records, metrics, halt=intake.recorder.halt)
     tallies = Tallies(records, intake.endpoints)
+    uses = Uses(records)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
+        # Enough for those that wait for a database that is locked, and for those that go on reading meanwhile.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "worker"))
         await intake.endpoints.refresh()
         await tallies.start()
         await publisher.publish()
@@ -58,6 +66,7 @@ def create_app(records: Records) -> HotPath:
             asyncio.create_task(tallies.run()),
             asyncio.create_task(_every(SOURCES_EVERY, intake.endpoints.refresh)),
             asyncio.create_task(_every(SOURCES_EVERY, lambda: asyncio.to_thread(records.reload))),
+            asyncio.create_task(_every(USES_EVERY, lambda: asyncio.to_thread(uses.note))),
             asyncio.create_task(_every(WAL_EVERY, lambda: asyncio.to_thread(records.database.checkpoint_wal))),
         ]
         # What is here now stays: the collector need not look at it again while deliveries come in.
@@ -72,6 +81,8 @@ def create_app(records: Records) -> HotPath:
             await asyncio.gather(*background, return_exceptions=True)
             await intake.recorder.stop()
             await tallies.stop()
+            with contextlib.suppress(SQLAlchemyError):
+                await asyncio.to_thread(uses.note)
             await publisher.publish()
 
     app = Litestar(
@@ -79,7 +90,9 @@ def create_app(records: Records) -> HotPath:
         dependencies={"tenant": Provide(provide_tenant)},
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[lifespan],
-        state=State({"records": records, "publisher": publisher, "intake": intake, "metrics": metrics}),
+        state=State(
+            {"records": records, "publisher": publisher, "intake": intake, "metrics": metrics, "uses": uses},
+        ),
         openapi_config=OpenAPIConfig(
             title="Rescind",
             version=version("rescind"),
@@ -108,10 +121,16 @@ async def _as_every_404(response: Response[Any]) -> Response[Any]:
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Do that work for ever; a failure is logged, and the next turn tries again."""
+    """Do that work for ever; a failure is logged once, and the next turn tries again."""
+    logged = ""
     while True:
         await asyncio.sleep(seconds)
         try:
             await work()
         except Exception as error:  # noqa: BLE001  (a database out of reach now is back later)
-            _log.warning("%s: %s", type(error).__name__, error)
+            said = f"{type(error).__name__}: {error}"
+            if said != logged:
+                _log.warning("%s", said)
+            logged = said
+        else:
+            logged = ""

@@ -21,8 +21,8 @@ class BoundedRequests(HttpToolsProtocol):
 
     Without them a connection that never ends its headers or trailers stays open, and its memory grows as long as it
     sends. Trailers are not headers here: they come after all that could be decided by them. An upgrade is refused,
-    since the parser would take the body for the other protocol's. The time is looked at once a second for all connections:
-    a timer for each request would cost a twentieth of its time.
+    since the parser would take the body for the other protocol's. The time is looked at once a second for all
+    connections: a timer for each request would cost a twentieth of its time.
     """
 
     _awaited_since: float | None = None  # on the loop's clock, while a request, or its first byte, is outstanding

@@ -59,8 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     try:
         print(output, flush=True)
-    except BrokenPipeError:  # `translog verify … | head`: what was read of it stands, and nothing more can be said
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more at its end
+        if not isinstance(error, BrokenPipeError):  # `translog verify … | head`: what was read of it stands
+            print(f"translog {command}: the report cannot be written: {error.strerror}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -49,6 +49,11 @@ def choice(name: str, value: str | None, among: Iterable[str]) -> str | None:
     return value
 
 
+def readable(value: str) -> bool:
+    """Whether a text can have been meant: neither NUL nor the sign that stands where something was not UTF-8."""
+    return "\0" not in value and "\ufffd" not in value
+
+
 def effect(value: str | None) -> str | None:
     """An effect."""
     return choice("effect", value, Effect)
@@ -81,15 +86,15 @@ def item(value: str | None) -> Item | None:
     if value is None:
         return None
     kind, colon, identifier = value.partition(":")
-    if not (kind and colon and identifier) or "\0" in value:
+    if not (kind and colon and identifier) or not readable(value):
         raise invalid("item", value, "type:id, such as receipt:3f0c…")
     return Item(kind, identifier)
 
 
 def text(name: str, value: str | None) -> str | None:
     """Any text that a row can hold."""
-    if value is not None and "\0" in value:
-        raise invalid(name, value, "without a NUL")
+    if value is not None and not readable(value):
+        raise invalid(name, value, "text in UTF-8 without a NUL")
     return value
 
 

@@ -97,7 +97,7 @@ def read_secret(file: Path | None, *, from_stdin: bool) -> str | None:
         text = raw.decode()
     except UnicodeDecodeError:
         raise click.ClickException("the secret is not UTF-8 text") from None
-    secret = text.removesuffix("\n").removesuffix("\r")
+    secret = text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
     if not secret:
         raise click.ClickException("the secret is empty")
     return secret

@@ -1,14 +1,13 @@
 """API keys: what opens `/v1`. Kept as hashes; each has an owner, scopes, an expiry and a last use, and one tenant."""
 
-import contextlib
 import hashlib
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from receiver.events import Kind, format_time, new_id
 from receiver.records.journal import change
@@ -16,7 +15,6 @@ from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.tables import api_keys, tenants
 
 PREFIX = "rk_"
-_USE_IS_NOTED_AFTER = timedelta(minutes=1)
 
 
 class Scope(StrEnum):
@@ -84,7 +82,7 @@ def create_key(
 
 
 def find_key(records: Records, presented: str, now: datetime) -> ApiKey | None:
-    """The valid key with that text, or None. Its last use is noted, to the minute."""
+    """The valid key with that text, or None."""
     with records.database.read() as tx:
         row = tx.execute(
             sa.select(api_keys, tenants.c.name.label("tenant"))
@@ -95,11 +93,32 @@ def find_key(records: Records, presented: str, now: datetime) -> ApiKey | None:
         return None
     if row.expires_at is not None and row.expires_at <= format_time(now):
         return None
-    if row.last_used_at is None or row.last_used_at < format_time(now - _USE_IS_NOTED_AFTER):
-        # Whoever may read goes on reading while the database cannot be written.
-        with contextlib.suppress(OperationalError), records.database.write() as tx:
-            tx.execute(sa.update(api_keys).where(api_keys.c.id == row.id).values(last_used_at=format_time(now)))
     return ApiKey(row.id, row.tenant, frozenset(row.scopes.split(",")))
+
+
+class Uses:
+    """When keys were last used, kept in memory and noted now and then: nobody who reads waits for a write."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._last: dict[str, str] = {}
+
+    def add(self, key: ApiKey) -> None:
+        """The key is used now."""
+        self._last[key.id] = format_time(datetime.now(UTC))
+
+    def note(self) -> None:
+        """Write down what was added since; what cannot be written is left for the next time."""
+        last, self._last = self._last, {}
+        if not last:
+            return
+        try:
+            with self._records.database.write() as tx:
+                for key_id, used_at in last.items():
+                    tx.execute(sa.update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=used_at))
+        except SQLAlchemyError:
+            self._last = last | self._last
+            raise
 
 
 def revoke_key(records: Records, tenant: Tenant, name: str, by: str = "command") -> None:

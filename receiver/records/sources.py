@@ -7,6 +7,7 @@ source only, and may overlap with others for a time, so that it can be rotated w
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,8 +21,11 @@ from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.tables import secrets as secrets_table
 from receiver.records.tables import sources as sources_table
 from receiver.records.tables import tenants as tenants_table
+from receiver.records.vault import VaultError
 
 DEFAULT_REPLAY_WINDOW = 300
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def add_source(records: Records, tenant: Tenant, new: NewSource, secret: str, by
 def load_sources(records: Records) -> list[Source]:
     """Every source of every tenant, with its secrets in the clear.
 
-    Raises VaultError if a secret does not open with this data key.
+    A secret that does not open with this data key is left out and logged: the other sources must go on.
     """
     with records.database.read() as tx:
         rows = tx.execute(
@@ -117,7 +121,11 @@ def load_sources(records: Records) -> list[Source]:
         secret_rows = tx.execute(sa.select(secrets_table).order_by(secrets_table.c.created_at)).all()
     secrets: dict[str, list[StoredSecret]] = {}
     for row in secret_rows:
-        value = records.vault.open(f"secret/{row.id}", row.value).decode()
+        try:
+            value = records.vault.open(f"secret/{row.id}", row.value).decode()
+        except VaultError as error:
+            _log.error("source %s: %s", row.source_id, error)
+            continue
         secrets.setdefault(row.source_id, []).append(
             StoredSecret(row.id, value, _time(row.not_before), _time(row.not_after))
         )

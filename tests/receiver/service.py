@@ -38,7 +38,7 @@ from receiver.intake.hotpath import HotPath
 from receiver.intake.service import Intake
 from receiver.metrics import Metrics
 from receiver.publishing import Publisher
-from receiver.records.apikeys import create_key, parse_scopes
+from receiver.records.apikeys import Uses, create_key, parse_scopes
 from receiver.records.opening import Records, Tenant
 from receiver.records.sources import NewSource, add_source
 from receiver.records.tables import deliveries
@@ -146,6 +146,7 @@ class Service:
         self.records: Records = app.framework.state.records
         self.intake: Intake = app.framework.state.intake
         self.publisher: Publisher = app.framework.state.publisher
+        self.uses: Uses = app.framework.state.uses
         self._metrics: Metrics = app.framework.state.metrics
         self._server = server
         self._loop = loop

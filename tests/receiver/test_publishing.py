@@ -73,7 +73,9 @@ def test_it_goes_on_publishing(records: Records) -> None:
         running = asyncio.create_task(publisher.run())
         for number in range(3):
             index = await asyncio.to_thread(log_one, records)
-            assert await publisher.wait_for(log_of(records), index)
+            async with asyncio.timeout(10):
+                while not await publisher.wait_for(log_of(records), index):
+                    pass
             assert log_of(records).published_size == index + 1, number
         running.cancel()
 
@@ -84,12 +86,13 @@ def test_many_may_wait_for_it(records: Records) -> None:
     """For different entries; one checkpoint lets all of them go on."""
 
     async def play(publisher: Publisher, _: list[str]) -> None:
+        publisher.interval = 60.0
         indexes = [log_one(records) for _ in range(20)]
         waiting = [asyncio.create_task(publisher.wait_for(log_of(records), index)) for index in indexes]
         await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)
         await publisher.publish()
-        assert await asyncio.gather(*waiting) == [True] * 20
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 10) == [True] * 20
 
     with_publisher(records, play)
 

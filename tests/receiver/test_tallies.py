@@ -406,6 +406,21 @@ def test_one_tenant_that_fails_costs_no_other(records: Records) -> None:
     assert [facts["counts"]["ignored"] for facts in tallied(records, second, "second")] == [1]
 
 
+def test_counts_outlive_a_change_of_the_source(either_service: Service, either_sender: Sender) -> None:
+    """What was counted before its settings were changed is in the same tally as what came after."""
+    records = either_service.records
+    either_sender.post(b'{"event_type":"receipt.created"}')
+    with records.database.write() as tx:
+        tx.execute(sa.text("UPDATE sources SET account = NULL WHERE id = :id"), {"id": either_sender.source_id})
+    either_service.refresh()
+    assert either_sender.endpoint.source.account is None
+    either_sender.post(b'{"event_type":"receipt.created"}')
+
+    either_service.on_loop(Tallies(records, either_service.intake.endpoints).write(incomplete=False))
+
+    assert counts(records, either_sender.source_id) == [{"deliveries": 2, "ignored": 2}]
+
+
 def test_a_disabled_source_is_tallied(records: Records) -> None:
     """That it got nothing is part of the count."""
     source_id = new_source(records)
