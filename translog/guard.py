@@ -5,8 +5,15 @@ checkpoint leaves the process it is written here: a folder outside the database 
 file for each log, named by the SHA-256 of the log's vkey and holding the signed checkpoint. A log that does not
 reach the guard's checkpoint, or gives another root at its size, must not sign again.
 
+What is checked against the guard must still be what it holds when it is replaced: else two copies of one database, on
+one guard, could both pass and sign two histories. So whoever signs holds the guard from reading it to writing it.
+
+    with guard.hold(key) as held:
+        held.checkpoint                     # the tree at hand must be a continuation of it
+        held.advance(note)                  # durable when it returns
+
     guard/<sha256 of the vkey>.checkpoint    the note
-    guard/<sha256 of the vkey>.lock          held while the note is replaced
+    guard/<sha256 of the vkey>.lock          locked while somebody holds it (flock: a process that dies lets go)
 """
 
 import fcntl
@@ -18,7 +25,7 @@ from pathlib import Path
 
 from translog.checkpoint import Checkpoint
 from translog.errors import LogRegressed, StoreError, TranslogError
-from translog.note import VerifyingKey
+from translog.note import Note, VerifyingKey
 from translog.policy import Policy
 
 
@@ -48,39 +55,47 @@ class Guard:
                 "Put it back from a copy; without it nobody can tell whether this database was rolled back"
             ) from error
 
-    def origins(self) -> frozenset[str]:
-        """The origins of all checkpoints here, not verified: logs that no database knows any more are among them."""
-        files = self.folder.glob("*.checkpoint")
-        return frozenset(file.read_bytes().partition(b"\n")[0].decode(errors="replace") for file in files)
+    @contextmanager
+    def hold(self, key: VerifyingKey) -> Generator["Held"]:
+        """Keep all other processes, and threads, from moving that log's guard until the block is left.
 
-    def advance(self, key: VerifyingKey, note: bytes) -> None:
-        """Write a checkpoint that is about to leave the process. When this returns it is durable.
-
-        A guard that is already beyond it stays as it is: another receiver on this machine was faster. A crash before
-        the rename leaves the old file, which is still true. Raises LogRegressed if the guard has another root at
-        that size: signing both would be a fork.
+        Raises StoreError as `read` does, and if the folder cannot be written. Not to be nested for one key.
         """
-        new = Policy.of(key).open(note)
         with self._locked(key):
-            old = self.read(key)
-            if old is not None and old.size == new.size and old.root != new.root:
-                raise LogRegressed(
-                    f"{new.origin} has signed root {old.root.hex()} at size {old.size} (guard "
-                    f"{self._path(key, 'checkpoint')}); to sign {new.root.hex()} as well would be a fork"
-                )
-            if old is not None and old.size >= new.size:
-                return
-            path = self._path(key, "checkpoint")
-            fresh = path.with_suffix(".new")
-            with fresh.open("wb") as file:
-                file.write(note)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-            fsync_folder(self.folder)
+            yield Held(self, key, self.read(key))
+
+    def claims(self, under: str) -> dict[str, Checkpoint]:
+        """The checkpoints of all logs whose origin begins with `under`, by `claim_of` their key.
+
+        They are not verified, since the key of a log that the database does not know is not at hand either. A size
+        that is wrong can only make an operator look. Raises StoreError for a file that cannot be read.
+        """
+        claims: dict[str, Checkpoint] = {}
+        for path in sorted(self.folder.glob("*.checkpoint")):
+            try:
+                data = path.read_bytes()
+                if data.startswith(under.encode()):
+                    claims[path.stem] = Checkpoint.parse(Note.parse(data).text)
+            except (OSError, TranslogError) as error:
+                raise StoreError(
+                    f"the guard file {path} cannot be read as a checkpoint: {error}. Put it back from a copy; without "
+                    "it nobody can tell whether a database was rolled back"
+                ) from error
+        return claims
+
+    def _replace(self, key: VerifyingKey, note: bytes) -> None:
+        # A crash before the rename leaves the old file, which is still true.
+        path = self._path(key, "checkpoint")
+        fresh = path.with_suffix(".new")
+        with fresh.open("wb") as file:
+            file.write(note)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        fsync_folder(self.folder)
 
     def _path(self, key: VerifyingKey, suffix: str) -> Path:
-        return self.folder / f"{hashlib.sha256(str(key).encode()).hexdigest()}.{suffix}"
+        return self.folder / f"{claim_of(str(key))}.{suffix}"
 
     @contextmanager
     def _locked(self, key: VerifyingKey) -> Generator[None]:
@@ -94,6 +109,38 @@ class Guard:
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+class Held:
+    """The guard of one log while it is held: what it says, and the way to move it on."""
+
+    def __init__(self, guard: Guard, key: VerifyingKey, checkpoint: Checkpoint | None) -> None:
+        self.checkpoint = checkpoint
+        """What the log last signed; None if the guard knows nothing of it."""
+        self._guard = guard
+        self._key = key
+
+    def advance(self, note: bytes) -> None:
+        """Write a checkpoint that is about to leave the process. When this returns it is durable.
+
+        The tree that it was made from must have been found to continue `checkpoint`, in this very hold. So a guard
+        that is already beyond it stays as it is. Raises LogRegressed if the guard has another root at that size:
+        signing both would be a fork.
+        """
+        new, old = Policy.of(self._key).open(note), self.checkpoint
+        if old is not None and old.size == new.size and old.root != new.root:
+            raise LogRegressed(
+                f"{new.origin} has signed root {old.root.hex()} at size {old.size} (guard {self._guard.folder}); to "
+                f"sign {new.root.hex()} as well would be a fork"
+            )
+        if old is None or old.size < new.size:
+            self._guard._replace(self._key, note)  # noqa: SLF001  (the two are one)
+            self.checkpoint = new
+
+
+def claim_of(vkey: str) -> str:
+    """The name, without its suffix, of the guard file of a log with that key: 64 hex digits."""
+    return hashlib.sha256(vkey.encode()).hexdigest()
 
 
 def fsync_folder(folder: Path) -> None:

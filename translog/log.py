@@ -17,7 +17,7 @@ Readers only ever see what a signed checkpoint covers.
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from translog import lookup, merkle, note
 from translog.checkpoint import Checkpoint
 from translog.errors import FormatError, LogDamaged, LogRegressed, NotPublished, ProofError, StoreError, TranslogError
-from translog.guard import Guard
+from translog.guard import Guard, Held
 from translog.merkle import HASH_SIZE, Frontier, HashReader
 from translog.note import SigningKey, VerifyingKey
 from translog.policy import Policy
@@ -154,45 +154,48 @@ class Log:
 
         Proves first that the head is a true continuation of the last checkpoint, hashing the new entries again from
         their rows, that the tiles at the edge give the head's root, and that the guard's checkpoint is one of this
-        log's own. The guard is written before the database: a crash in between leaves a guard that the database still
-        reaches, since its entries are committed. The first checkpoint is always of size 0.
+        log's own; the guard is held meanwhile. It is written before the database: a crash in between leaves a guard
+        that the database still reaches, since its entries are committed. The first checkpoint is always of size 0.
 
         Raises LogRegressed or LogDamaged where that does not hold; then nothing was signed. Raises StoreError if the
         log is closed.
         """
         key = self._signing_key()
-        guarded = self._guarded()
+        guarded = None if self.guard is None else self.guard.read(self.verifying_key)
         with self.store.transactions.read() as tx:
-            last = self._last(tx)
-            head = self.store.head(tx)
-            self._check_guard(tx, guarded, head)
-            if last is None:
-                # Every log's first checkpoint is of no entries, even where the process that made the log died first.
-                head = Head(0, merkle.EMPTY_ROOT, "")
-            elif head.size == last.size:
-                self._must_be(last.root, head.root, head.size, "its head", "the published checkpoint")
-                self._serve(last)
-                return None
-            self._check_continuation(tx, last, head)
-        checkpoint = Checkpoint(self.origin, head.size, head.root)
-        signed = Published(head.size, head.root, note.sign(checkpoint.text, key))
-        with self.store.transactions.write() as tx:
-            if self.store.lock_published(tx) != last:
-                return None  # another receiver was faster; its checkpoint is picked up by the next call
-            if self.guard is not None:
-                self.guard.advance(self.verifying_key, signed.note)
-            self.store.publish(tx, signed)
+            last, head = self._survey(tx, guarded)
+        if last is not None and last.size == head.size:
+            self._take_up(last)
+            return None
+        with self._hold() as held:
+            with self.store.transactions.read() as tx:
+                last, head = self._survey(tx, None if held is None else held.checkpoint)
+                if last is None:
+                    # Every log's first checkpoint is of no entries, even where the process that made it died first.
+                    head = Head(0, merkle.EMPTY_ROOT, "")
+                elif last.size == head.size:
+                    return None  # another receiver was faster; its checkpoint is picked up by the next call
+                else:
+                    self._check_continuation(tx, last, head)
+            checkpoint = Checkpoint(self.origin, head.size, head.root)
+            signed = Published(head.size, head.root, note.sign(checkpoint.text, key))
+            with self.store.transactions.write() as tx:
+                if self.store.lock_published(tx) != last:
+                    return None  # the same, by a receiver with a guard of its own
+                if held is not None:
+                    held.advance(signed.note)
+                self.store.publish(tx, signed)
         self._serve(signed)
         return checkpoint
 
     def check(self) -> None:
         """Refuse a database that was put back or regrown, as at every start. Raises LogRegressed or LogDamaged."""
-        guarded = self._guarded()
-        with self.store.transactions.read() as tx:
-            last = self._last(tx)
-            head = self.store.head(tx)
-            self._check_guard(tx, guarded, head)
-            self._check_continuation(tx, last, head)
+        with self._hold() as held:
+            with self.store.transactions.read() as tx:
+                last, head = self._survey(tx, None if held is None else held.checkpoint)
+                self._check_continuation(tx, last, head)
+            if held is not None and last is not None:
+                held.advance(last.note)
         if last is not None:
             self._serve(last)
 
@@ -211,9 +214,20 @@ class Log:
                 self.store.add_leaf_run(tx, run, buckets)
         return True
 
-    def _guarded(self) -> Checkpoint | None:
-        """The guard's checkpoint. To be read before the head is: another receiver may move both on at any moment."""
-        return None if self.guard is None else self.guard.read(self.verifying_key)
+    def _hold(self) -> AbstractContextManager[Held | None]:
+        return nullcontext() if self.guard is None else self.guard.hold(self.verifying_key)
+
+    def _survey(self, tx: sa.Connection, guarded: Checkpoint | None) -> tuple[Published | None, Head]:
+        """The newest checkpoint and the head, whose tree is found to continue what the guard said.
+
+        The guard is to be read before the transaction begins: another receiver may move both on at any moment.
+        """
+        last = self._last(tx)
+        head = self.store.head(tx)
+        self._check_guard(tx, guarded, head)
+        if last is not None and head.size == last.size:
+            self._must_be(last.root, head.root, head.size, "its head", "the published checkpoint")
+        return last, head
 
     def _last(self, tx: sa.Connection) -> Published | None:
         """The newest checkpoint in the store. Raises LogDamaged if its row is not what this log signed."""
@@ -267,12 +281,25 @@ class Log:
                 "`receiver fsck` lists what is wrong"
             )
 
+    def _take_up(self, last: Published) -> None:
+        """Serve a checkpoint that is in the store, whoever signed it: no guard is behind what is served.
+
+        The guard is moved on only to a checkpoint of the very tree that continues the guard's.
+        """
+        if last.size <= self.published_size and self._published is not None:
+            return
+        if self.guard is not None:
+            with self._hold() as held, self.store.transactions.read() as tx:
+                self._survey(tx, None if held is None else held.checkpoint)
+                root = merkle.tree_root(last.size, self._stored_hashes(tx, last.size))
+                self._must_be(last.root, root, last.size, "its tiles", "the published checkpoint")
+                if held is not None:
+                    held.advance(last.note)
+        self._serve(last)
+
     def _serve(self, published: Published) -> None:
-        """Let readers see a checkpoint, which another receiver may have signed: no guard is behind what it serves."""
         with self._serve_lock:
             if self._published is None or published.size > self._published.size:
-                if self.guard is not None:
-                    self.guard.advance(self.verifying_key, published.note)
                 self._published = published
 
     # ---- reading ------------------------------------------------------------------------------------------------
@@ -290,11 +317,11 @@ class Log:
         return 0 if self._published is None else self._published.size
 
     def refresh(self) -> None:
-        """Pick up the newest checkpoint from the store."""
+        """Pick up the newest checkpoint from the store. Raises LogRegressed or LogDamaged if the guard contradicts it."""
         with self.store.transactions.read() as tx:
             last = self._last(tx)
         if last is not None:
-            self._serve(last)
+            self._take_up(last)
 
     def head(self) -> Head:
         """The committed head: it may be ahead of what is published."""

@@ -41,6 +41,7 @@ def source() -> None:
     show_default=True,
     help="Seconds a signed timestamp may lie in the past or the future.",
 )
+@click.option("--rate-limit", type=click.IntRange(1), help="Deliveries a minute, beyond which 429.  [default: none]")
 @tenant_option
 @data_option
 @json_option
@@ -56,6 +57,7 @@ def add(
     secret_file: Path | None,
     account: str | None,
     replay_window: int,
+    rate_limit: int | None,
     tenant: str,
     data: Path | None,
     *,
@@ -87,7 +89,7 @@ def add(
             click.echo(f"warning: {warning}", err=True)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    new = NewSource(name, provider, scheme, settled.options(), account, replay_window)
+    new = NewSource(name, provider, scheme, settled.options(), account, replay_window, rate_limit=rate_limit)
     with opened(data) as records:
         source_id = add_source(records, records.ensure_tenant(tenant), new, secret)
     path = f"/webhooks/{source_id}"

@@ -67,6 +67,7 @@ class NewSource:
     account: str | None = None
     replay_window: int = DEFAULT_REPLAY_WINDOW
     test: bool = False
+    rate_limit: int | None = None
 
 
 def add_source(records: Records, tenant: Tenant, new: NewSource, secret: str, by: str = "command") -> str:
@@ -88,6 +89,7 @@ def add_source(records: Records, tenant: Tenant, new: NewSource, secret: str, by
                     account=new.account,
                     replay_window=new.replay_window,
                     environment="test" if new.test else "live",
+                    rate_limit=new.rate_limit,
                     enabled=True,
                     created_at=changing.now,
                 )
