@@ -69,7 +69,10 @@ class Tallies:
     async def stop(self) -> None:
         """The last tally of this process, and its end."""
         await self.write(incomplete=False)
-        await asyncio.to_thread(self._end)
+        try:
+            await asyncio.to_thread(self._end)
+        except SQLAlchemyError as error:  # then the next start says `incomplete`, as after a kill
+            _log.error("the end of this process is not noted: %s", type(error).__name__)
 
     async def write(self, *, incomplete: bool) -> None:
         """Append a tally of every source. What fails is counted into the next one."""
