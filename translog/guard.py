@@ -19,7 +19,7 @@ one guard, could both pass and sign two histories. So whoever signs holds the gu
 import fcntl
 import hashlib
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Guard:
         Raises StoreError as `read` does, and if the folder cannot be written. Not to be nested for one key.
         """
         with self._locked(key):
-            yield Held(self, key, self.read(key))
+            yield Held(self._path(key, "checkpoint"), key, self.read(key))
 
     def claims(self, under: str) -> dict[str, Checkpoint]:
         """The checkpoints of all logs whose origin begins with `under`, by `claim_of` their key.
@@ -82,17 +82,6 @@ class Guard:
                     "it nobody can tell whether a database was rolled back"
                 ) from error
         return claims
-
-    def _replace(self, key: VerifyingKey, note: bytes) -> None:
-        # A crash before the rename leaves the old file, which is still true.
-        path = self._path(key, "checkpoint")
-        fresh = path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(note)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        fsync_folder(self.folder)
 
     def _path(self, key: VerifyingKey, suffix: str) -> Path:
         return self.folder / f"{claim_of(str(key))}.{suffix}"
@@ -114,10 +103,10 @@ class Guard:
 class Held:
     """The guard of one log while it is held: what it says, and the way to move it on."""
 
-    def __init__(self, guard: Guard, key: VerifyingKey, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, path: Path, key: VerifyingKey, checkpoint: Checkpoint | None) -> None:
         self.checkpoint = checkpoint
         """What the log last signed; None if the guard knows nothing of it."""
-        self._guard = guard
+        self._path = path
         self._key = key
 
     def advance(self, note: bytes) -> None:
@@ -130,17 +119,51 @@ class Held:
         new, old = Policy.of(self._key).open(note), self.checkpoint
         if old is not None and old.size == new.size and old.root != new.root:
             raise LogRegressed(
-                f"{new.origin} has signed root {old.root.hex()} at size {old.size} (guard {self._guard.folder}); to "
-                f"sign {new.root.hex()} as well would be a fork"
+                f"{new.origin} has signed root {old.root.hex()} at size {old.size} (guard {self._path}); to sign "
+                f"{new.root.hex()} as well would be a fork"
             )
         if old is None or old.size < new.size:
-            self._guard._replace(self._key, note)  # noqa: SLF001  (the two are one)
+            _replace(self._path, note)
             self.checkpoint = new
+
+
+def must_continue(guarded: Checkpoint | None, size: int, root_at: Callable[[int], bytes]) -> None:
+    """Refuse a log of `size` entries that is not a continuation of what its guard has; None has nothing to say.
+
+    `root_at` gives the log's root (32 bytes) at any size up to its own. Raises LogRegressed.
+    """
+    if guarded is None:
+        return
+    advice = (
+        "The database was put back from a copy, or is another one. Put the newest copy in place; if there is "
+        "none, `receiver recover` begins a successor log that says what is missing"
+    )
+    if size < guarded.size:
+        raise LogRegressed(
+            f"{guarded.origin} holds {size} entries, but its guard has a checkpoint of {guarded.size}. {advice}"
+        )
+    root = root_at(guarded.size)
+    if root != guarded.root:
+        raise LogRegressed(
+            f"{guarded.origin} gives root {root.hex()} at size {guarded.size}, but its guard has a checkpoint with "
+            f"{guarded.root.hex()}: other entries stand where signed ones stood. {advice}"
+        )
 
 
 def claim_of(vkey: str) -> str:
     """The name, without its suffix, of the guard file of a log with that key: 64 hex digits."""
     return hashlib.sha256(vkey.encode()).hexdigest()
+
+
+def _replace(path: Path, note: bytes) -> None:
+    # A crash before the rename leaves the old file, which is still true.
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.write(note)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    fsync_folder(path.parent)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from translog import lookup, merkle, note
 from translog.checkpoint import Checkpoint
 from translog.errors import FormatError, LogDamaged, LogRegressed, NotPublished, ProofError, StoreError, TranslogError
-from translog.guard import Guard, Held
+from translog.guard import Guard, Held, must_continue
 from translog.merkle import HASH_SIZE, Frontier, HashReader
 from translog.note import SigningKey, VerifyingKey
 from translog.policy import Policy
@@ -224,7 +224,7 @@ class Log:
         """
         last = self._last(tx)
         head = self.store.head(tx)
-        self._check_guard(tx, guarded, head)
+        must_continue(guarded, head.size, lambda size: merkle.tree_root(size, self._stored_hashes(tx, size)))
         if last is not None and head.size == last.size:
             self._must_be(last.root, head.root, head.size, "its head", "the published checkpoint")
         return last, head
@@ -244,24 +244,6 @@ class Log:
                 f"size {signed.size} and root {signed.root.hex()}; `receiver fsck` lists what is wrong"
             )
         return last
-
-    def _check_guard(self, tx: sa.Connection, guarded: Checkpoint | None, head: Head) -> None:
-        if guarded is None:
-            return
-        advice = (
-            "The database was put back from a copy, or is another one. Put the newest copy in place; if there is "
-            "none, `receiver recover` begins a successor log that says what is missing"
-        )
-        if head.size < guarded.size:
-            raise LogRegressed(
-                f"{self.origin} holds {head.size} entries, but its guard has a checkpoint of {guarded.size}. {advice}"
-            )
-        root = merkle.tree_root(guarded.size, self._stored_hashes(tx, guarded.size))
-        if root != guarded.root:
-            raise LogRegressed(
-                f"{self.origin} gives root {root.hex()} at size {guarded.size}, but its guard has a checkpoint with "
-                f"{guarded.root.hex()}: other entries stand where signed ones stood. {advice}"
-            )
 
     def _check_continuation(self, tx: sa.Connection, last: Published | None, head: Head) -> None:
         size, root = (0, merkle.EMPTY_ROOT) if last is None else (last.size, last.root)
@@ -317,7 +299,7 @@ class Log:
         return 0 if self._published is None else self._published.size
 
     def refresh(self) -> None:
-        """Pick up the newest checkpoint from the store. Raises LogRegressed or LogDamaged if the guard contradicts it."""
+        """Pick up the newest checkpoint from the store. Raises LogRegressed if the guard contradicts it."""
         with self.store.transactions.read() as tx:
             last = self._last(tx)
         if last is not None:

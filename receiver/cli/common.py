@@ -48,6 +48,12 @@ def opened(data: Path | None, *, check: bool = True, **given: Any) -> Generator[
     """The records of a data folder, made there if they are new; closed at the end."""
     records = Records.open(settings_of(data=data, **given), check=check)
     try:
+        if records.guard.folder.resolve().is_relative_to(records.settings.data.resolve()):
+            click.echo(
+                f"warning: the guard {records.guard.folder} is inside of the data folder {records.settings.data}: put "
+                "back together with it, it cannot tell that anything was. Set RESCIND_GUARD to a folder outside of it",
+                err=True,
+            )
         for tenant in records.tenants:
             if not records.must_be_guarded(tenant):
                 click.echo(

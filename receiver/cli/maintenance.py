@@ -1,7 +1,7 @@
 """`receiver init`, `migrate`, `fsck`, `recover`: the data folder itself."""
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,8 +9,9 @@ import click
 
 from receiver.cli.common import data_option, opened, plainly, settings_of
 from receiver.fsck.check import Progress
+from receiver.records.loss import Loss
 from receiver.records.opening import DEFAULT_TENANT, Records, must_exist
-from receiver.records.recovery import Loss, find_loss
+from receiver.records.recovery import find_losses
 from receiver.records.recovery import recover as recover_tenant
 
 
@@ -78,35 +79,53 @@ def recover(name: str, data: Path | None, *, yes: bool) -> None:
     settings = settings_of(data=data)
     must_exist(settings)
     with opened(data, check=False) as records:
-        tenant = records.tenant(name)
-        loss = find_loss(records, tenant)
-        if loss is None:
+        losses = find_losses(records, name)
+        if not losses:
             click.echo(f"There is nothing to recover: the log of tenant {name} is all that its guard says.")
             return
-        click.echo(_explain(name, loss))
+        click.echo(_explain(name, losses))
         if not yes:
-            click.confirm("Close this log and begin its successor?", abort=True)
-        successor = recover_tenant(records, tenant, loss).log
+            click.confirm("Begin the successor?", abort=True)
+        successor = recover_tenant(records, name, losses).log
     click.echo(f"Tenant {name} goes on in {successor.origin}. Give auditors its key, by a way of its own:")
     click.echo(str(successor.verifying_key))
-    click.echo("What is kept of the closed log verifies with its own key, as before:")
-    click.echo(loss.vkey)
+    for loss in losses:
+        if loss.vkey is not None:
+            click.echo("What is kept of the closed log verifies with its own key, as before:")
+            click.echo(loss.vkey)
 
 
-def _explain(name: str, loss: Loss) -> str:
+def _explain(name: str, losses: Sequence[Loss]) -> str:
+    closed = any(loss.vkey is not None for loss in losses)
+    closing = (
+        "Else this log is closed: it stays readable, and never grows or signs again; its private key is destroyed.\n"
+        if closed
+        else "Else the tenant is made again.\n"
+    )
+    return (
+        "\n".join(_what_is_lost(name, loss) for loss in losses)
+        + "\nIf there is a newer copy of the database, stop here and put that in place: this cannot be undone.\n\n"
+        + closing
+        + "A successor with an origin and a key of its own begins with an entry that says what is missing. Deliveries\n"
+        "that are kept stay known, and what was lost can be delivered again. Sources, secrets and API keys are as in\n"
+        "the copy."
+    )
+
+
+def _what_is_lost(name: str, loss: Loss) -> str:
     guard, kept = loss.guard, loss.kept
+    if loss.intact:
+        return f"The log {kept.origin} of tenant {name} is all that its guard says, but others of that tenant are lost."
+    if loss.vkey is None:
+        return (
+            f"The log {kept.origin} of tenant {name} has signed {guard.size} entries, says its guard. This database "
+            "knows\nnothing of it, and its key is gone: all of them are missing."
+        )
     if loss.missing is None:
         what = f"It holds {kept.size} entries, but others than it signed: at size {guard.size} its root is another one."
     else:
         what = f"It holds {kept.size} entries, and has signed {guard.size}: {loss.missing} are missing."
-    return (
-        f"The log {kept.origin} of tenant {name} is not what its guard says.\n{what}\n"
-        "If there is a newer copy of the database, stop here and put that in place: this cannot be undone.\n\n"
-        "Else this log is closed: it stays readable, and never grows or signs again; its private key is destroyed.\n"
-        "A successor with an origin and a key of its own begins with an entry that says what is missing. Deliveries\n"
-        "that are kept stay known, and what was lost can be delivered again. Sources, secrets and API keys are as in\n"
-        "the copy."
-    )
+    return f"The log {kept.origin} of tenant {name} is not what its guard says.\n{what}"
 
 
 @contextmanager

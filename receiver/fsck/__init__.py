@@ -3,7 +3,9 @@
 report = fsck(Records.inspect(settings))
 
 `tree` derives tiles, roots and indexes from a log's entries, `rows` holds entries and rows of `deliveries` against one
-another, `check` goes through the logs, and `report` is what came of it. Nothing is ever written, and no fault ends it.
+another, `told` the entries that tell of sources, keys and tenants against theirs, `marks` what was signed against what
+is derived, `check` goes through the logs, and `report` is what came of it. Nothing is ever written, and no fault ends
+it.
 """
 
 from receiver.fsck.check import fsck

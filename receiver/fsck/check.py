@@ -12,13 +12,22 @@ from typing import TypeAlias
 import sqlalchemy as sa
 
 from receiver.fsck.logs import LogRow, check_strays, read_logs
-from receiver.fsck.marks import check_closed, checkpoint_marks, guard_marks, published_marks, read_guards
+from receiver.fsck.marks import (
+    check_claims,
+    check_closed,
+    checkpoint_marks,
+    guard_marks,
+    published_marks,
+    read_claims,
+    read_guards,
+)
 from receiver.fsck.report import Draft, Notes, Report
 from receiver.fsck.rows import Rows, SourceOf
+from receiver.fsck.told import Told, check_secrets, check_told
 from receiver.fsck.tree import Derivation, Mark
+from receiver.records.loss import told_losses
 from receiver.records.opening import Records
-from receiver.records.recovery import told_loss
-from receiver.records.tables import sources
+from receiver.records.tables import sources, tenants
 from translog import store
 from translog.tiles import TILE_WIDTH
 
@@ -29,12 +38,15 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 def fsck(records: Records, progress: Progress | None = None) -> Report:
     """Check all that these records hold (`Records.inspect` suffices), as it is at one moment. Nothing is written."""
     draft = Draft()
-    guards = read_guards(records)  # before any row is: a service that runs moves both on, the guard first
+    # Before any row is read: a service that runs moves both on, the guard first.
+    guards, claims = read_guards(records), read_claims(records, draft)
     with records.database.snapshot() as tx:
         logs = list(read_logs(tx, records, draft))
-        losses = {loss.kept.origin: loss for log in logs if (loss := told_loss(tx, log.id)) is not None}
-        columns = (sources.c.id, sources.c.tenant_id, sources.c.provider)
-        known = {row.id: SourceOf(row.tenant_id, row.provider) for row in tx.execute(sa.select(*columns))}
+        losses = {loss.kept.origin: loss for log in logs for loss in told_losses(tx, log.id)}
+        check_claims(tx, records, claims, draft)
+        columns = (sources.c.id, sources.c.tenant_id, sources.c.provider, sources.c.replay_window)
+        known = {row.id: SourceOf(*row[1:]) for row in tx.execute(sa.select(*columns))}
+        told = Told()
         for log in logs:
             draft.logs += 1
             notes = Notes(draft, log.origin)
@@ -44,13 +56,35 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
                     marks += guard_marks(log, guards, records, notes)
                 else:
                     check_closed(log, losses.get(log.origin), guards, notes)
-                _check_entries(tx, log, marks, known, notes, progress)
+                _check_entries(tx, log, marks, known, told, notes, progress)
             except Exception as error:  # noqa: BLE001  (whatever a damaged database brings about: others follow)
                 notes.fault("check", f"could not be ended: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+                told.lose(log.tenant_id)
+        _lose_what_is_gone(tx, logs, told)
+        check_told(tx, told, Notes(draft, "records"))
+        check_secrets(tx, records, Notes(draft, "records"))
         check_strays(tx, Notes(draft, "records"))
         for origin in sorted(losses.keys() - {log.origin for log in logs}):
-            Notes(draft, "records").fault("logs", f"{origin} is not there, though another log goes on for it")
+            loss, notes = losses[origin], Notes(draft, "records")
+            if loss.vkey is None:
+                notes.remark(
+                    f"{origin} is lost with all of its {loss.guard.size} signed entries, as its successor tells"
+                )
+            else:
+                notes.fault("logs", f"{origin} is not there, though another log goes on for it")
     return draft.report()
+
+
+def _lose_what_is_gone(tx: sa.Connection, logs: Sequence[LogRow], told: Told) -> None:
+    """Nobody can say what was told by a log that is not there; that it is not there is told elsewhere."""
+    there = {log.origin for log in logs}
+    lives = {log.tenant_id for log in logs if log.live}
+    for tenant_id in tx.execute(sa.select(tenants.c.id)).scalars():
+        if tenant_id not in lives:
+            told.lose(tenant_id)
+    for log in logs:
+        if any(loss.kept.size and loss.kept.origin not in there for loss in told_losses(tx, log.id)):
+            told.lose(log.tenant_id)
 
 
 def _check_entries(
@@ -58,12 +92,13 @@ def _check_entries(
     log: LogRow,
     marks: Sequence[Mark],
     known: Mapping[str, SourceOf],
+    told: Told,
     notes: Notes,
     progress: Progress | None,
 ) -> None:
     stated = heapq.merge(checkpoint_marks(tx, log, notes), sorted(marks, key=_size), key=_size)
     tree = Derivation(tx, log.id, log.size, stated, notes)
-    rows = Rows(tx, log.id, log.tenant_id, log.hash_key, known, notes)
+    rows = Rows(tx, log.id, log.tenant_id, log.hash_key, known, told, notes)
     reach = min(log.size, _reach(tx, log.id))
     for start in range(0, reach, TILE_WIDTH):
         bundle = list(_bundle(tx, log.id, start, min(start + TILE_WIDTH, reach)))
@@ -74,6 +109,7 @@ def _check_entries(
         if progress is not None:
             progress(log.origin, start + len(bundle), log.size)
     if reach < log.size:
+        told.lose(log.tenant_id)
         notes.fault(f"entries {reach} to {log.size - 1}", "are missing")
         tree.lose(reach)
     tree.finish()

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import sqlalchemy as sa
+from sqlalchemy.exc import NoResultFound
 
 from receiver.fsck.logs import LogRow
-from receiver.fsck.report import Notes
+from receiver.fsck.report import Draft, Notes
 from receiver.fsck.tree import Mark
+from receiver.records.loss import Loss, lost_logs, tenant_of
 from receiver.records.opening import Records
-from receiver.records.recovery import Loss
 from receiver.records.tables import log_keys
 from translog import store
 from translog.checkpoint import Checkpoint
@@ -40,6 +41,38 @@ def read_guards(records: Records) -> Guards:
         except FormatError:
             continue  # told of with its log
     return guards
+
+
+def read_claims(records: Records, draft: Draft) -> Mapping[str, Checkpoint]:
+    """What the guard holds of every log under this base, known here or not. To be read before any row is."""
+    try:
+        with records.database.read() as tx:
+            base = records.base_origin(tx)
+        return records.guard.claims(f"{base}/log/")
+    except NoResultFound:
+        return {}  # told of by `check_claims`
+    except StoreError as error:
+        Notes(draft, "records").fault("guard", str(error))
+        return {}
+
+
+def check_claims(tx: sa.Connection, records: Records, claims: Mapping[str, Checkpoint], draft: Draft) -> None:
+    """That all logs are of the base that the settings have, and that none is missing which the guard knows."""
+    notes = Notes(draft, "records")
+    try:
+        base = records.base_origin(tx)
+    except NoResultFound:
+        notes.fault("settings", "the origin is missing")
+        return
+    for origin in tx.execute(sa.select(store.logs.c.origin).order_by(store.logs.c.id)).scalars():
+        if tenant_of(origin, base) is None:
+            notes.fault("settings", f"the origin is {base}, and there is the log {origin}")
+    for name, claim in lost_logs(tx, base, claims).items():
+        notes.fault(
+            "guard",
+            f"{name}.checkpoint is of {claim.size} entries of {claim.origin}, a log that is not here: the database was "
+            "put back from a copy. Put the newest copy in place; if there is none, see `receiver recover`",
+        )
 
 
 def guard_marks(log: LogRow, guards: Guards, records: Records, notes: Notes) -> Iterator[Mark]:

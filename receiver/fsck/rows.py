@@ -14,9 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from receiver import providers
-from receiver.events import Item, Kind
+from receiver.events import Effect, Item, Kind, Past, parse_time
 from receiver.fsck.report import Notes
-from receiver.providers import Notice
+from receiver.fsck.told import Told
+from receiver.providers import Notice, Reading
 from receiver.records import keyed
 from receiver.records.tables import deliveries
 from receiver.strictjson import NotJson, parse
@@ -41,6 +42,8 @@ class SourceOf:
 
     tenant_id: int
     provider: str
+    replay_window: int
+    """In seconds."""
 
 
 class Rows:
@@ -53,6 +56,7 @@ class Rows:
         tenant_id: int | None,
         hash_key: bytes | None,
         sources: Mapping[str, SourceOf],
+        told: Told,
         notes: Notes,
     ) -> None:
         """Without the tenant's `hash_key` (32 bytes) the keyed hashes are not checked."""
@@ -61,6 +65,7 @@ class Rows:
         self._tenant_id = tenant_id
         self._hash_key = hash_key
         self._sources = sources
+        self._told = told
         self._notes = notes
         self._logged_at = ""  # of the last leaf that could be read
         self._last = -1
@@ -73,6 +78,10 @@ class Rows:
             leaf = None if entry is None else self._leaf(index, entry)
             if row is not None:
                 self._notes.draft.deliveries += 1
+            if leaf is None:
+                self._told.lose(self._tenant_id)
+            else:
+                self._told.hear(self._tenant_id, leaf)
             if entry is None:
                 if row is not None:
                     self._notes.fault(_place(row.id, row.log_index), "has no entry")
@@ -155,15 +164,59 @@ class Rows:
         event = None if event_data is None else decode(event_data)
         if isinstance(event, dict) and row.occurred_at != event["occurred_at"]:
             yield f"occurred_at is {row.occurred_at!a}, the event's {event['occurred_at']!a}"
+        body = None if delivery_data is None else Delivery.parse(delivery_data).body
         if source is not None and self._hash_key is not None:
-            body = None if delivery_data is None else Delivery.parse(delivery_data).body
             for name, expected in _keys(self._hash_key, source.provider, kind, row, event, body):
                 kept = getattr(row, name)
                 if kept is None or bytes(kept) != bytes(expected):
                     yield f"{name} is not what its delivery gives"
+        if source is not None and kind is Kind.MISMATCH and body is not None:
+            reading = _reading(source.provider, body)
+            if isinstance(reading, Notice) and reading.via != row.via:
+                yield f"via is {row.via!a}, its delivery's {str(reading.via)!a}"
+        if source is not None and event is not None and body is not None and row.breaches is not None:
+            yield from self._breaches_differ(source, row, body)
         if kind is Kind.MISMATCH and row.first_source_id != row.source_id:
             there = "is not there" if row.first_source_id is None else "is of another source"
             yield f"the event {row.first_id} that it differs from {there}"
+
+    def _breaches_differ(self, source: SourceOf, row: sa.Row[Any], body: bytes) -> Iterator[str]:
+        """What the rules say of an event, given the item's earlier ones. Its codes are facts, its sentences are not."""
+        notice = _read(source.provider, row.via, body)
+        if notice is None:
+            return
+        columns = deliveries.c
+        earlier = (
+            sa.select(columns.kind, columns.event, columns.effect, columns.log_index, columns.event_data)
+            .where(
+                # By the group where it names the item, else by the item: each has its index.
+                columns.group_key == row.group_key
+                if row.group_key == row.item_key
+                else columns.item_key == row.item_key,
+                columns.kind.in_((Kind.REVOCATION, Kind.CONTEXT)),
+                columns.event_data.is_not(None),
+                sa.or_(
+                    columns.log_id < row.log_id,
+                    sa.and_(columns.log_id == row.log_id, columns.log_index < row.log_index),
+                ),
+            )
+            .order_by(columns.log_id, columns.log_index)
+        )
+        try:
+            past = [
+                Past.of(
+                    Kind(one.kind), one.event, one.effect and Effect(one.effect), one.log_index, bytes(one.event_data)
+                )
+                for one in self._tx.execute(earlier)
+            ]
+        except (ValueError, KeyError, TypeError):
+            return  # an earlier event is damaged, which its own row tells
+        received = parse_time(row.received_at)
+        found = providers.get(source.provider).check(notice.event, received, source.replay_window, past)
+        sentences = [[breach.code, breach.message] for breach in found]
+        # Where the codes differ an earlier event was changed or erased: that is told with its own row.
+        if _codes(row.breaches) == [code for code, _ in sentences] and json.loads(row.breaches) != sentences:
+            yield f"breaches is {row.breaches!a}, the rules say {[message for _, message in sentences]!a}"
 
 
 def _place(row_id: str, index: int) -> str:
@@ -274,8 +327,12 @@ def _keys(
 
 def _read(provider: str, via: str, body: bytes) -> Notice | None:
     """The notice in a body, if its provider reads it as one that came this way."""
+    reading = _reading(provider, body)
+    return reading if isinstance(reading, Notice) and reading.via == via else None
+
+
+def _reading(provider: str, body: bytes) -> Reading | None:
     try:
-        reading = providers.get(provider).read(parse(body))
+        return providers.get(provider).read(parse(body))
     except (NotJson, ValueError):
         return None
-    return reading if isinstance(reading, Notice) and reading.via == via else None

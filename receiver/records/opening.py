@@ -4,11 +4,13 @@
     tenant = records.tenant("default")
     with records.database.write() as tx: …
 
-A database that was put back from a copy, or regrown, is refused here (`Log.check`).
+A database that was put back from a copy, or regrown, is refused here (`Log.check`); so is one that knows nothing of a
+log which the guard knows, since it was put back from a copy older than that log.
 """
 
 import re
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +22,7 @@ from receiver.events import Kind, format_time, new_id
 from receiver.records import tables
 from receiver.records.engine import Database
 from receiver.records.journal import logging_time
+from receiver.records.loss import lost_logs, tenant_of
 from receiver.records.migrations import has_schema, must_be_newest, upgrade
 from receiver.records.vault import KEY_SIZE, Vault, VaultError, data_key_in, parse_data_key
 from receiver.settings import Settings
@@ -105,7 +108,11 @@ class Records:
                 if not self.must_be_guarded(tenant):
                     self._unguarded.add(tenant.name)  # the check below leaves a guard
                 tenant.log.check()
-        self.ensure_tenant(DEFAULT_TENANT)
+        lost = self.lost_logs()
+        if check and lost:
+            raise self._lost(lost)
+        if not lost:
+            self.ensure_tenant(DEFAULT_TENANT)
 
     @classmethod
     def _begin(cls, settings: Settings, *, make_key: bool = True) -> "Records":
@@ -142,12 +149,16 @@ class Records:
 
     def tenant(self, name: str) -> Tenant:
         """That tenant. Raises RecordsError if there is none of that name."""
-        if name not in self._tenants:
-            self.reload()
-        if name not in self._tenants:
+        if not self.has_tenant(name):
             known = ", ".join(sorted(self._tenants)) or "none"
             raise RecordsError(f"there is no tenant {name!r}; known: {known}")
         return self._tenants[name]
+
+    def has_tenant(self, name: str) -> bool:
+        """Whether there is a tenant of that name."""
+        if name not in self._tenants:
+            self.reload()
+        return name in self._tenants
 
     def reload(self) -> None:
         """Learn of tenants, and of successor logs, that other processes made."""
@@ -172,32 +183,42 @@ class Records:
                 )
 
     def ensure_tenant(self, name: str, by: str = "command") -> Tenant:
-        """That tenant, made with its own log if it is new; size 0 is published at once."""
+        """That tenant, made with its own log if it is new; size 0 is published at once.
+
+        Raises RecordsError for a name that cannot be one, and if the guard knows a log of that tenant already.
+        """
         self.reload()
         if name in self._tenants:
             return self._tenants[name]
         if not _NAME.fullmatch(name):
             raise RecordsError(f"the tenant name {name!r} must be lower-case letters, digits and hyphens, at most 63")
+        lost = {claim: log for claim, log in self.lost_logs().items() if self.owner(log) == name}
+        if lost:
+            raise self._lost(lost)
         try:
             with self.database.write() as tx:
                 key = SigningKey.generate(f"{self.base_origin(tx)}/log/{name}")
                 log_id = create_log(tx, key.name, EMPTY_ROOT)
-                tenant_id = tx.execute(
-                    sa.insert(tables.tenants)
-                    .values(
-                        name=name,
-                        log_id=log_id,
-                        hash_key=self.vault.seal(f"tenant/{name}", secrets.token_bytes(KEY_SIZE)),
-                        created_at=format_time(datetime.now(UTC)),
-                    )
-                    .returning(tables.tenants.c.id)
-                ).scalar_one()
-                self.begin_log(tx, tenant_id, log_id, key, {"action": "created", "by": by, "id": name})
+                tenant_id = self.insert_tenant(tx, name, log_id)
+                self.begin_log(tx, tenant_id, log_id, key, [{"action": "created", "by": by, "id": name}])
         except IntegrityError:
             return self.tenant(name)  # another process made it at the same moment
         tenant = self.tenant(name)
         tenant.log.publish()
         return tenant
+
+    def insert_tenant(self, tx: sa.Connection, name: str, log_id: int) -> int:
+        """Keep a new tenant, with a key of its own for keyed hashes; its id."""
+        return tx.execute(
+            sa.insert(tables.tenants)
+            .values(
+                name=name,
+                log_id=log_id,
+                hash_key=self.vault.seal(f"tenant/{name}", secrets.token_bytes(KEY_SIZE)),
+                created_at=format_time(datetime.now(UTC)),
+            )
+            .returning(tables.tenants.c.id)
+        ).scalar_one()
 
     def begin_log(
         self,
@@ -205,10 +226,10 @@ class Records:
         tenant_id: int,
         log_id: int,
         key: SigningKey,
-        facts: dict[str, Value],
+        firsts: Sequence[Mapping[str, Value]],
         not_before: str = "",
     ) -> None:
-        """Keep a new log's key, sealed, and append its first leaf, of kind `tenant`, logged at `not_before` or later.
+        """Keep a new log's key, sealed, and append its first leaves, of kind `tenant`, not dated before `not_before`.
 
         The guard is told of size 0 before the commit: a log that has entries and no guard may be refused at the next
         start.
@@ -223,8 +244,10 @@ class Records:
         )
         log = Log(key.name, key, SqlStore(self.database, self.database.dialect, log_id), self.guard)
         now = max(logging_time(log.lock(tx)), not_before)
-        log.append(tx, [Leaf(Kind.TENANT, new_id(), now, facts, None, None).encode()], now)
-        self.guard.advance(log.verifying_key, note.sign(Checkpoint(log.origin, 0, EMPTY_ROOT).text, key))
+        leaves = [Leaf(Kind.TENANT, new_id(), now, dict(facts), None, None) for facts in firsts]
+        log.append(tx, [leaf.encode() for leaf in leaves], now)
+        with self.guard.hold(log.verifying_key) as held:
+            held.advance(note.sign(Checkpoint(log.origin, 0, EMPTY_ROOT).text, key))
 
     def log(self, log_id: int) -> Log:
         """Any log; a tenant's earlier one is closed. Raises StoreError if it is not there."""
@@ -273,6 +296,28 @@ class Records:
                 f"the origin of these logs is {known} and never changes; {wanted} was asked for. Leave it out"
             )
         return None
+
+    def owner(self, log: Checkpoint) -> str | None:
+        """The name of the tenant to whom a log of this base belongs, by its origin."""
+        with self.database.read() as tx:
+            return tenant_of(log.origin, self.base_origin(tx))
+
+    def lost_logs(self) -> dict[str, Checkpoint]:
+        """What the guard has of this base's logs that the database knows nothing of, by the name of its claim."""
+        with self.database.read() as tx:
+            base = self.base_origin(tx)
+        claims = self.guard.claims(f"{base}/log/")
+        with self.database.read() as tx:
+            return lost_logs(tx, base, claims)
+
+    def _lost(self, lost: Mapping[str, Checkpoint]) -> RecordsError:
+        claim, log = next(iter(lost.items()))
+        return RecordsError(
+            f"the guard has a checkpoint of {log.size} entries of {log.origin}, a log that this database knows nothing "
+            "of: it was put back from a copy that is older than the log, or was made anew. Put the newest copy in "
+            f"place; if there is none, `receiver recover --tenant {self.owner(log)}` begins a successor log that says "
+            f"what is missing. If that log was given up for good, move {self.guard.folder / claim}.checkpoint away"
+        )
 
     def must_be_guarded(self, tenant: Tenant) -> bool:
         """Whether the guard knew this tenant's log at opening. Raises RecordsError if it must and does not."""

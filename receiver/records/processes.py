@@ -28,8 +28,9 @@ def process_began(tx: sa.Connection, process_id: str) -> None:
 
 
 def process_lives(tx: sa.Connection, process_id: str) -> None:
-    """Note that this process is alive."""
-    tx.execute(sa.update(processes).where(processes.c.id == process_id).values(seen_at=_now()))
+    """Note that this process is alive, even if it was silent for so long that another one took it for dead."""
+    alive = {"seen_at": _now(), "stopped_at": None}
+    tx.execute(sa.update(processes).where(processes.c.id == process_id).values(alive))
 
 
 def process_ended(tx: sa.Connection, process_id: str) -> None:

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from receiver.fsck import Report, fsck
 from receiver.records.engine import Database
+from receiver.records.loss import Loss
 from receiver.records.opening import Records, Tenant
-from receiver.records.recovery import Loss, find_loss, recover
+from receiver.records.recovery import find_losses, recover
 from receiver.settings import Settings
 from tests.backups import Backup
 from tests.receiver.service import ORIGIN, Sender, Service, revoked, running
@@ -70,10 +71,9 @@ class Site:
     def recover(self) -> Loss:
         """What `receiver recover` does once it was confirmed."""
         with self.opened() as (records, tenant):
-            loss = find_loss(records, tenant)
-            assert loss is not None
-            recover(records, tenant, loss)
-        return loss
+            losses = find_losses(records, tenant.name)
+            recover(records, tenant.name, losses)
+        return losses[0]
 
     def check(self) -> Report:
         """What `receiver fsck` finds."""

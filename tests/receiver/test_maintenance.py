@@ -54,6 +54,36 @@ def test_the_command_explains_and_asks(local: Site) -> None:
     )
 
 
+def test_a_tenant_that_is_lost(local: Site) -> None:
+    """The command refuses to go on without it, says so, and makes it again when it is told to."""
+    local.deliver(revoked())
+    backup = local.backup()
+    with local.opened(check=True) as (records, _):
+        records.ensure_tenant("acme").log.publish()
+    backup.put_back()
+    status, output = run(local, "log-key")
+    assert status == 1
+    assert "`receiver recover --tenant acme` begins a successor log" in output
+    status, output = run(local, "recover", "--tenant", "nobody")
+    assert (status, output) == (1, "Error: there is no tenant 'nobody'; known: default\n")
+
+    status, output = run(local, "recover", "--tenant", "acme", answer="y\n")
+    assert status == 0
+    origin = LOG.replace("default", "acme")
+    assert f"The log {origin} of tenant acme has signed 1 entries, says its guard." in output
+    assert f"Tenant acme goes on in {origin}/2." in output
+    assert "closed" not in output
+    assert run(local, "log-key", "--tenant", "acme")[1].startswith(f"{origin}/2+")
+
+
+def test_a_guard_inside_of_the_data_folder(tmp_path: Path) -> None:
+    """It is warned of, as it is put back together with the database; one beside it is not."""
+    inside = Site(Settings(data=tmp_path / "data", guard=tmp_path / "data" / "guard"))
+    beside = Site(Settings(data=tmp_path / "data", guard=tmp_path / "data-guard"))
+    assert "warning" not in run(beside, "init")[1]
+    assert f"warning: the guard {tmp_path / 'data' / 'guard'} is inside of the data folder" in run(inside, "init")[1]
+
+
 def test_the_commands_make_nothing(tmp_path: Path) -> None:
     """Neither `fsck` nor `recover` makes a data folder or a database: without one they end with a sentence."""
     nowhere = Site(Settings(data=tmp_path / "nowhere", guard=tmp_path / "guard"))

@@ -176,7 +176,7 @@ def test_a_log_with_a_successor_is_closed(records: Records) -> None:
     key = SigningKey.generate(f"{ORIGIN}/log/default/2")
     with records.database.write() as tx:
         log_id = create_log(tx, key.name, EMPTY_ROOT)
-        records.begin_log(tx, tenant.id, log_id, key, {"action": "recovered"})
+        records.begin_log(tx, tenant.id, log_id, key, [{"action": "recovered"}])
         tx.execute(sa.update(tables.tenants).values(log_id=log_id))
     records.reload()
     assert records.tenant("default").log.verifying_key == key.verifying_key()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from receiver.records.loss import Loss
 from receiver.records.opening import Records, RecordsError
-from receiver.records.recovery import Loss, find_loss, recover
+from receiver.records.recovery import find_loss, recover
 from receiver.records.tables import deliveries, log_keys, processes, tallied, tenants
 from receiver.settings import Settings
 from tests.receiver.service import ORIGIN, revoked
@@ -19,6 +20,7 @@ from tests.translog.faults import PowerCut, at
 from translog.checkpoint import Checkpoint
 from translog.errors import LogDamaged, LogRegressed, StoreError
 from translog.evidence import verify
+from translog.guard import Guard
 from translog.merkle import EMPTY_ROOT
 from translog.policy import Policy
 from translog.store import checkpoints, entries, logs, published, tiles
@@ -144,6 +146,7 @@ def test_everything_goes_on_with_the_successor(site: Site) -> None:
         vkey = str(service.tenant.log.verifying_key)
 
     assert [event["id"] for event in listed] == [new["event_id"], kept["event_id"]]
+    assert loss.vkey is not None
     assert verify(old, Policy.of(loss.vkey)).index == kept["log_index"]
     assert verify(fresh, Policy.of(vkey)).index == new["log_index"]
     assert (size, root) == site.head(1), "the closed log does not grow"
@@ -230,9 +233,16 @@ def test_no_origin_is_used_twice(local: Site) -> None:
     local.recover()
     local.deliver(revoked())
     backup.put_back()
+    lost = next(log for log in _claims(local).values() if log.origin == f"{LOG}/2")
     local.recover()
     with local.opened(check=True) as (_, tenant):
         assert tenant.log.origin == f"{LOG}/3"
+    assert local.leaf(2, 1).facts["predecessor"] == Loss.whole(lost).facts()
+    report = local.check()
+    assert report.findings == ()
+    assert report.remarks[-1] == (
+        f"records: {LOG}/2 is lost with all of its {lost.size} signed entries, as its successor tells"
+    )
 
 
 def test_a_service_that_runs_must_be_stopped_first(local: Site) -> None:
@@ -251,7 +261,7 @@ def test_a_service_that_runs_must_be_stopped_first(local: Site) -> None:
         loss = find_loss(records, tenant)
         assert loss is not None
         with pytest.raises(RecordsError, match=re.escape("(elsewhere, process 4711): stop it first")):
-            recover(records, tenant, loss)
+            recover(records, tenant.name, [loss])
     assert local.rows(sa.select(logs.c.origin)) == [(LOG,)]
 
 
@@ -261,9 +271,9 @@ def test_two_recoveries_at_once_begin_one_successor(site: Site) -> None:
     with site.opened() as (records, tenant), site.opened() as (others, same):
         loss = find_loss(records, tenant)
         assert loss is not None
-        recover(records, tenant, loss)
+        recover(records, tenant.name, [loss])
         with pytest.raises(RecordsError, match="has changed while it was looked at"):
-            recover(others, same, loss)
+            recover(others, same.name, [loss])
     assert site.rows(sa.select(logs.c.origin).order_by(logs.c.id)) == [(LOG,), (f"{LOG}/2",)]
 
 
@@ -275,7 +285,7 @@ def test_a_crash_leaves_the_log_or_its_successor(site: Site, moment: Any, left: 
         loss = find_loss(records, tenant)
         assert loss is not None
         with at(records.database, moment, "COMMIT", happens=_cut), pytest.raises(PowerCut):
-            recover(records, tenant, loss)
+            recover(records, tenant.name, [loss])
     assert [origin for (origin,) in site.rows(sa.select(logs.c.origin).order_by(logs.c.id))] == left
     if moment == "before":
         site.recover()
@@ -283,6 +293,10 @@ def test_a_crash_leaves_the_log_or_its_successor(site: Site, moment: Any, left: 
     [answer] = site.deliver(revoked())
     assert answer["status"] == "recorded"
     assert site.check().findings == ()
+
+
+def _claims(site: Site) -> dict[str, Checkpoint]:
+    return Guard(site.settings.guard).claims(ORIGIN)
 
 
 def _cut() -> None:
@@ -323,6 +337,7 @@ def test_a_check_wants_a_successor_to_tell_of_each_closed_log(local: Site) -> No
     assert findings == [
         f"{ORIGIN}/log/other: private key: is still there, though this log must not sign any more",
         f"{ORIGIN}/log/other: log: is not its tenant's log any more, and no successor's first entry tells why",
+        "records: tenant other: is not there, though an entry tells of it",
         "records: tenant other: has no log of its own",
     ]
 

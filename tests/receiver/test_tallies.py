@@ -17,6 +17,8 @@ from receiver.intake.endpoints import Endpoint, Endpoints
 from receiver.intake.tallies import Tallies
 from receiver.metrics import Metrics
 from receiver.records.opening import Records
+from receiver.records.processes import bury_the_dead, process_lives
+from receiver.records.processes import running as process_list
 from receiver.records.sources import NewSource, add_source
 from receiver.records.tables import processes
 from receiver.settings import Settings
@@ -270,6 +272,17 @@ def test_a_process_on_another_machine_is_given_a_minute(records: Records) -> Non
         unended = tx.execute(sa.select(processes.c.seen_at).where(processes.c.stopped_at.is_(None))).scalars().all()
     assert "2999-01-01T00:00:00.000000Z" in unended
     assert "2026-01-01T00:00:00.000000Z" not in unended
+
+
+def test_a_process_that_was_taken_for_dead(records: Records) -> None:
+    """It was silent for a minute, and another one's start noted its end: once it shows itself, it runs again."""
+    at = "2026-01-01T00:00:00.000000Z"
+    with records.database.write() as tx:
+        tx.execute(sa.insert(processes).values(id="1", host="elsewhere", pid=4711, started_at=at, seen_at=at))
+        assert bury_the_dead(tx, "2")
+        assert process_list(tx) == []
+        process_lives(tx, "1")
+        assert process_list(tx) == ["elsewhere, process 4711"]
 
 
 def test_two_processes_count_each_row_once(records: Records, settings: Settings) -> None:

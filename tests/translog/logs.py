@@ -13,6 +13,7 @@ from translog.checkpoint import Checkpoint
 from translog.guard import Guard
 from translog.log import Appended, Log
 from translog.merkle import EMPTY_ROOT
+from translog.note import VerifyingKey
 from translog.store import SqlStore, TilePlace, create_log
 from translog.tiles import TILE_WIDTH, width_at
 
@@ -50,6 +51,12 @@ def grow(log: Log, size: int) -> None:
 def note_of_size(size: int, content: bytes = b"") -> bytes:
     """A checkpoint signed by the log's key, whose root is made up from its size and, to tell two apart, `content`."""
     return note.sign(Checkpoint(ORIGIN, size, merkle.leaf_hash(b"%d" % size + content)).text, KEY)
+
+
+def advance(guard: Guard, key: VerifyingKey, note: bytes) -> None:
+    """Move a guard on, as a log does whose tree was found to continue it."""
+    with guard.hold(key) as held:
+        held.advance(note)
 
 
 def guard_in(folder: Path) -> Guard:

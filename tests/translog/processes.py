@@ -18,7 +18,7 @@ from typing import cast
 
 from receiver.records.engine import Database
 from tests.translog import faults, reference
-from tests.translog.logs import append, note_of_size, open_log
+from tests.translog.logs import advance, append, note_of_size, open_log
 from tests.translog.samples import KEY
 from translog.guard import Guard
 
@@ -61,7 +61,7 @@ def batch_of(name: str, batch: int) -> list[bytes]:
 def guard(folder: str, first: str, stop: str, step: str) -> None:
     """Advance a guard."""
     for size in range(int(first), int(stop), int(step)):
-        Guard(Path(folder)).advance(KEY.verifying_key(), note_of_size(size))
+        advance(Guard(Path(folder)), KEY.verifying_key(), note_of_size(size))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -11,9 +11,8 @@ from tests.translog import faults, processes, reference
 from tests.translog.faults import Moment, PowerCut
 from tests.translog.logs import LOGGED_AT, append, grow, guard_in, new_log, open_log, rederive
 from tests.translog.processes import FIRST, SECOND
-from translog.guard import Guard
+from translog.guard import Guard, Held
 from translog.log import Log
-from translog.note import VerifyingKey
 
 BATCH = tuple(b"a batch that is interrupted %d" % place for place in range(260))  # over the edge of a tile
 SELECT_HEAD = "SELECT logs.size"
@@ -21,10 +20,12 @@ APPEND = (SELECT_HEAD, "INSERT INTO log_entries", "INSERT INTO log_tiles", "UPDA
 PUBLISH = (
     ("SELECT log_published", 1),
     ("COMMIT", 1),  # of what was only read
-    ("SELECT log_published", 2),  # the lock
+    ("SELECT log_published", 2),  # the same again, with the guard held
+    ("COMMIT", 2),
+    ("SELECT log_published", 3),  # the lock
     ("UPDATE log_published", 1),
     ("INSERT INTO log_checkpoints", 1),
-    ("COMMIT", 2),
+    ("COMMIT", 3),
 )
 MOMENTS = ("before", "after")
 
@@ -88,7 +89,7 @@ def test_a_checkpoint_that_is_interrupted(
     open_log(database, guard).check()
     assert log.published_size == 0
     other.refresh()
-    assert other.published_size == (300 if (moment, statement, which) == ("after", "COMMIT", 2) else 0)
+    assert other.published_size == (300 if (moment, statement, which) == ("after", "COMMIT", 3) else 0)
     _all_go_on(database, guard, [log, other], reference.numbered(300))
 
 
@@ -100,15 +101,15 @@ def test_a_guard_that_cannot_be_written(
     guard = guard_in(tmp_path)
     log, other = new_log(database, guard), open_log(database, guard)
     grow(log, 300)
-    advance = guard.advance
+    advance = Held.advance
 
-    def interrupted(key: VerifyingKey, note: bytes) -> None:
+    def interrupted(held: Held, note: bytes) -> None:
         if moment == "after":
-            advance(key, note)
+            advance(held, note)
         faults.power_cut()
 
     with monkeypatch.context() as patch:
-        patch.setattr(guard, "advance", interrupted)
+        patch.setattr(Held, "advance", interrupted)
         with pytest.raises(PowerCut):
             log.publish()
     guarded = guard.read(log.verifying_key)
@@ -125,7 +126,7 @@ def test_a_guard_that_cannot_be_written(
     [
         ("before", "COMMIT", 1, FIRST, 300),
         ("after", "COMMIT", 1, FIRST + SECOND, 300),
-        ("before", "COMMIT", 3, FIRST + SECOND, 300),  # the guard is written, the checkpoint is not
+        ("before", "COMMIT", 4, FIRST + SECOND, 300),  # the guard is written, the checkpoint is not
     ],
 )
 def test_a_killed_receiver(

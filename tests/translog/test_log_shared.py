@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,13 @@ from sqlalchemy.exc import OperationalError
 
 from receiver.records import engine
 from receiver.records.engine import Database
+from tests.backups import Backup
 from tests.translog import processes, reference
 from tests.translog.logs import LOGGED_AT, append, grow, guard_in, new_log, open_log, rederive
 from tests.translog.processes import batch_of
 from tests.translog.samples import KEY, ORIGIN
 from translog.checkpoint import Checkpoint
+from translog.errors import LogRegressed
 from translog.guard import Guard
 from translog.log import Log
 from translog.merkle import EMPTY_ROOT
@@ -142,29 +144,29 @@ class Interrupted(SqlStore):
 
 
 def test_a_guard_that_moves_on_meanwhile(database: Database, tmp_path: Path) -> None:
-    """A guard that another receiver moved on since the head was read is not mistaken for a database put back."""
+    """A guard that another receiver moved on since it was looked at is not mistaken for a database put back."""
     guard = guard_in(tmp_path)
     other, store = new_log(database, guard), Interrupted(database)
     log = Log(ORIGIN, KEY, store, guard)
+    log.check()
     grow(log, 5)
 
     def meanwhile() -> None:
-        grow(other, other.head().size + 5)
+        store.after_head = _nothing
+        grow(other, 10)
         other.publish()
 
     store.after_head = meanwhile
-    log.check()
     assert log.publish() is None
-    store.after_head = _nothing
     log.refresh()
-    assert log.published_size == other.published_size == 15
-    assert rederive(database, guard) == reference.numbered(15)
+    assert log.published_size == other.published_size == 10
+    assert rederive(database, guard) == reference.numbered(10)
 
 
 def test_a_slower_publisher(postgresql_database: Database, tmp_path: Path) -> None:
-    """A publisher that finds another's checkpoint where it meant to put its own signs nothing."""
-    guard = guard_in(tmp_path)
-    other, store = new_log(postgresql_database, guard), Interrupted(postgresql_database)
+    """A publisher that finds another machine's checkpoint where it meant to put its own signs nothing."""
+    guard, theirs = guard_in(tmp_path), Guard(tmp_path / "theirs")
+    other, store = new_log(postgresql_database, theirs), Interrupted(postgresql_database)
     log = Log(ORIGIN, KEY, store, guard)
     grow(log, 5)
 
@@ -174,11 +176,78 @@ def test_a_slower_publisher(postgresql_database: Database, tmp_path: Path) -> No
 
     store.before_lock = meanwhile
     assert log.publish() is None
+    assert guard.read(log.verifying_key) is None
     store.before_lock = _nothing
     assert log.publish() is None
     assert log.published == other.published
     assert log.published_size == 7
     assert rederive(postgresql_database, guard) == reference.numbered(7)
+
+
+@pytest.mark.parametrize("step", ["check", "publish", "refresh"])
+@pytest.mark.parametrize("second_size", [3, 4, 5])
+def test_two_copies_on_one_guard(
+    sqlite_database: Database,
+    tmp_path: Path,
+    connect: Callable[[str], Database],
+    step: str,
+    second_size: int,
+) -> None:
+    """Copies of one database that grow apart: the one whose turn with the guard comes second signs and serves nothing.
+
+    It has to wait, and then finds the guard beyond it or of another tree.
+    """
+    guard = guard_in(tmp_path)
+    new_log(sqlite_database, guard)
+    copied = connect(f"sqlite:///{Backup.take(sqlite_database).copy}")
+    store = Interrupted(sqlite_database)
+    first, second = Log(ORIGIN, KEY, store, guard), open_log(copied, guard)
+    grow(first, 4)
+    append(second, tuple(b"other %d" % number for number in range(second_size)))
+    if step == "refresh":
+        open_log(copied).publish()  # signed by whoever has no guard
+    with ThreadPoolExecutor(1) as pool:
+        turns: list[Future[object]] = []
+
+        def meanwhile() -> None:
+            store.before_lock = _nothing
+            turns.append(pool.submit(getattr(second, step)))
+            with pytest.raises(TimeoutError):
+                turns[0].result(0.2)
+
+        store.before_lock = meanwhile
+        signed = first.publish()
+        with pytest.raises(LogRegressed, match=r"other entries stand|holds 3 entries, but its guard"):
+            turns[0].result(60)
+    assert signed == Checkpoint(ORIGIN, 4, reference.mth(reference.numbered(4)))
+    assert guard.read(KEY.verifying_key()) == signed
+    assert second.published_size == 0
+
+
+def test_two_copies_race_for_one_guard(
+    sqlite_database: Database, tmp_path: Path, connect: Callable[[str], Database]
+) -> None:
+    """However their turns fall, all that copies of one database sign, and all that they serve, is of one tree."""
+    guard = guard_in(tmp_path)
+    new_log(sqlite_database, guard)
+    copied = connect(f"sqlite:///{Backup.take(sqlite_database).copy}")
+    together = threading.Barrier(2)
+
+    def run(name: str, database: Database) -> int:
+        log = open_log(database, guard)
+        together.wait()
+        for batch in range(30):
+            append(log, batch_of(name, batch))
+            try:
+                log.publish()
+                log.refresh()
+            except LogRegressed:
+                break
+        return log.published_size
+
+    with ThreadPoolExecutor(2) as pool:
+        sizes = sorted(pool.map(run, ("left", "right"), (sqlite_database, copied)))
+    assert sizes == [0, sum(len(batch_of("left", batch)) for batch in range(30))]
 
 
 def test_a_lock_that_is_held_too_long(

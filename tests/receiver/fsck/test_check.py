@@ -101,7 +101,7 @@ def test_nothing_is_written(copy: Copy) -> None:
 
 def test_faults_are_bounded(copy: Copy) -> None:
     """The first hundred faults are listed in order, and all are counted."""
-    copy.damage("UPDATE deliveries SET via = 'relay'")
+    copy.damage("UPDATE deliveries SET via = 'relay' WHERE kind <> 'mismatch'")
     report = copy.report()
     events = [index for index in range(2, 267) if index not in (MISMATCH, QUARANTINE)]
     assert report.found == len(events) == 263

@@ -44,7 +44,7 @@ def test_rows_that_nothing_stands_for(copy: Copy) -> None:
     for index in (0, 268):
         other = {"id": f"'extra-{index}'", "log_index": str(index), "dedupe_key": f"zeroblob({index + 1})"}
         values = ", ".join(other.get(name, name) for name in copy.columns("deliveries"))
-        copy.damage(f"INSERT INTO deliveries SELECT {values} FROM deliveries WHERE log_index = ?", FIRST)
+        copy.damage(f"INSERT INTO deliveries SELECT {values} FROM deliveries WHERE log_index = ?", CONTEXT)
 
     assert copy.found() == [
         "row extra-0 (entry 0): stands beside a tenant, which has no row",
@@ -174,7 +174,21 @@ def test_rows_of_another_tenant(copy: Copy, open_copy: Records) -> None:
     copy.damage("UPDATE sources SET tenant_id = ?", other.id)
     report = copy.report()
     source = copy.one("SELECT id FROM sources")
-    assert report.found == 265
+    assert report.found == 265 + 2, "and that it is not where it was told of"
     assert len(report.findings) == 100
     assert {finding.problem for finding in report.findings} == {f"the source {source} is another tenant's"}
     assert report.logs == 2
+
+
+def test_the_sentence_of_a_breach(copy: Copy) -> None:
+    """A breach's code stands in the entry; its sentence follows from the item's earlier events."""
+    copy.damage("UPDATE deliveries SET breaches = replace(breaches, 'final', 'fine') WHERE log_index = ?", AGAIN)
+    sentence = "receipt revoked already, by entry 2 of the log; a revocation is"
+    forged = f'[["revoked_again","{sentence} fine"]]'
+    assert copy.found() == [f"{copy.row(AGAIN)}: breaches is '{forged}', the rules say ['{sentence} final']"]
+
+
+def test_how_a_mismatch_came(copy: Copy) -> None:
+    """The entry does not say it, but the provider does, of the delivery that was committed to."""
+    copy.damage("UPDATE deliveries SET via = 'declared' WHERE log_index = ?", MISMATCH)
+    assert copy.found() == [f"{copy.row(MISMATCH)}: via is 'declared', its delivery's 'webhook'"]
