@@ -190,5 +190,5 @@ def test_a_claim_that_cannot_be_read(local: Site) -> None:
     """A damaged guard file of this base is never taken for absent, whichever log it is of."""
     local.deliver(revoked())
     (local.settings.guard / "damaged.checkpoint").write_text(f"{ORIGIN}/log/acme\n7\n")
-    with pytest.raises(StoreError, match="cannot be read as a checkpoint: .* Put it back from a copy"):
+    with pytest.raises(StoreError, match=r"cannot be read as a checkpoint: .* Put it back from a copy"):
         Records.open(local.settings)
