@@ -66,6 +66,7 @@ class _Kept:
 
     id: str
     kind: Kind
+    dedupe_key: bytes
     content_key: bytes
     reason: str | None = None
     first_id: str | None = None
@@ -119,9 +120,17 @@ class _Known:
         self._rows: dict[bytes, list[sa.Row[Any]]] = {}  # of events, by item
         self._past: dict[bytes, list[Past]] = {}
         for row in self._select(_BY_GROUP, {one.group_key for one in batch}):
-            kept = _Kept(row.id, Kind(row.kind), bytes(row.digest), row.reason, row.first_id, (), row.log_index)
-            kept.log_id = row.log_id
-            self._by_key[bytes(row.group_key), bytes(row.dedupe_key)] = kept
+            kept = _Kept(
+                id=row.id,
+                kind=Kind(row.kind),
+                dedupe_key=bytes(row.dedupe_key),
+                content_key=bytes(row.digest),
+                reason=row.reason,
+                first_id=row.first_id,
+                log_index=row.log_index,
+                log_id=row.log_id,
+            )
+            self.add(bytes(row.group_key), kept)
             self._remember(row)
         apart = {one.item_key for one in batch if one.item_key is not None and one.item_key != one.group_key}
         for row in self._select(_BY_ITEM, apart):
@@ -131,9 +140,9 @@ class _Known:
         """The delivery with that key, or None."""
         return self._by_key.get((group, key))
 
-    def add(self, group: bytes, key: bytes, kept: _Kept) -> None:
-        """Know from now on what is going to be written."""
-        self._by_key[group, key] = kept
+    def add(self, group: bytes, kept: _Kept) -> None:
+        """Know one more from now on: what was found, or is going to be written."""
+        self._by_key[group, kept.dedupe_key] = kept
 
     def past(self, item: bytes) -> list[Past]:
         """The events of an item so far, oldest first: a list to append to."""
@@ -188,26 +197,26 @@ def _decide(
             this = known.find(one.group_key, key)
         if this is None:
             log_id = one.tenant.log_id
-            this = _judge(one, next(ids), sizes[log_id], first, known)
+            this = _judge(one, key, next(ids), sizes[log_id], first, known)
             sizes[log_id] += 1
-            known.add(one.group_key, key, this)
+            known.add(one.group_key, this)
             new.append((one, this))
         answers.append(this)
     known.fill_in(answers)
     return answers, new
 
 
-def _judge(submission: Submission, new_id: str, index: int, first: _Kept | None, known: _Known) -> _Kept:
-    """What a new delivery becomes at that index, and the provider's rules that it breaks."""
+def _judge(submission: Submission, key: bytes, new_id: str, index: int, first: _Kept | None, known: _Known) -> _Kept:
+    """What a new delivery becomes under that key and at that index, and the provider's rules that it breaks."""
     event, content = submission.event, submission.content_key
     if first is not None:
-        return _Kept(new_id, Kind.MISMATCH, content, first_id=first.id, log_index=index)
+        return _Kept(new_id, Kind.MISMATCH, key, content, first_id=first.id, log_index=index)
     if event is None or submission.item_key is None:
-        return _Kept(new_id, Kind.QUARANTINE, content, reason=submission.reason, log_index=index)
+        return _Kept(new_id, Kind.QUARANTINE, key, content, reason=submission.reason, log_index=index)
     past = known.past(submission.item_key)
     breaches = submission.provider.check(event, submission.received_at, submission.replay_window, past)
     past.append(Past.from_event(event, index))
-    return _Kept(new_id, event.kind, content, breaches=breaches, log_index=index)
+    return _Kept(new_id, event.kind, key, content, breaches=breaches, log_index=index)
 
 
 _EVENTS = (Kind.REVOCATION.value, Kind.CONTEXT.value)
@@ -279,7 +288,7 @@ def _append(
                 now,
                 None if event is None or event.occurred_at is None else format_time(event.occurred_at),
                 submission.group_key,
-                _row_key(submission, kept),
+                kept.dedupe_key,
                 submission.content_key,
                 None if event is None else submission.item_key,
                 event_data,
@@ -294,12 +303,6 @@ def _append(
         kept.leaf_hash = hashed
     _insert(dialect)(tx, rows)
     return appended.head
-
-
-def _row_key(submission: Submission, kept: _Kept) -> bytes:
-    if kept.kind is Kind.MISMATCH:
-        return mismatch_key(submission.tenant.hash_key, submission.dedupe_key, submission.content_key)
-    return submission.dedupe_key
 
 
 def _facts(submission: Submission, kept: _Kept, received_at: str) -> dict[str, Value]:
