@@ -9,7 +9,7 @@ import hmac
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -33,7 +33,7 @@ class StoredSecret:
     """A secret in the clear, and when it may be used."""
 
     id: str
-    value: str
+    value: str = field(repr=False)
     not_before: datetime | None
     not_after: datetime | None
 
