@@ -127,8 +127,9 @@ class Event(Struct, frozen=True):
     occurred_from: str | None
     """The member that `occurred_at` is taken from."""
     amount: str | None
-    """A decimal, as it was written."""
+    """A decimal, as it was written: how much was taken back. Of context: how much of the item there is in all."""
     quantity: str | None
+    """The same in whole units."""
     reason: str | None
     details: Mapping[str, Json]
     """The provider's own members worth keeping; ASCII names."""
@@ -165,6 +166,7 @@ class Past(Struct, frozen=True):
     log_index: int
     """Of its entry, from 0."""
     extent: Extent
+    account: str | None
     operation: str | None
     occurred_at: datetime | None
     amount: str | None
@@ -180,6 +182,7 @@ class Past(Struct, frozen=True):
             effect=event.effect,
             log_index=log_index,
             extent=event.extent,
+            account=event.account,
             operation=event.operation,
             occurred_at=event.occurred_at,
             amount=event.amount,
@@ -201,12 +204,18 @@ class Past(Struct, frozen=True):
             effect=effect,
             log_index=log_index,
             extent=Extent(members["extent"]),
+            account=members["account"],
             operation=members["operation"],
             occurred_at=None if occurred_at is None else parse_time(occurred_at),
             amount=members["amount"],
             quantity=members["quantity"],
             details=members["details"],
         )
+
+
+def may_be_one_account(one: str | None, other: str | None) -> bool:
+    """Whether both can be the same account: one that is not named is not another."""
+    return one is None or other is None or one == other
 
 
 def format_time(moment: datetime) -> str:

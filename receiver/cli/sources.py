@@ -68,9 +68,7 @@ def add(
     """Add a source. Without a secret one is made, and printed this once."""
     known = providers.get(provider)
     if scheme is None:
-        raise click.UsageError(
-            f"{known.title} does not document how its deliveries are signed: say which --scheme it is"
-        )
+        raise click.UsageError(f"{known.signing.said}: say which --scheme it is")
     given: dict[str, str | bool | None] = {
         "header": header,
         "prefix": prefix,

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from receiver import providers
-from receiver.events import Effect, Item, Kind, Past, parse_time
+from receiver.events import Effect, Item, Kind, Past, may_be_one_account, parse_time
 from receiver.fsck.report import Notes
 from receiver.fsck.told import Told
 from receiver.providers import Notice, Reading
@@ -194,6 +194,7 @@ class Rows:
                 if row.group_key == row.item_key
                 else columns.item_key == row.item_key,
                 columns.kind.in_((Kind.REVOCATION, Kind.CONTEXT)),
+                columns.test == row.test,
                 columns.event_data.is_not(None),
                 sa.or_(
                     columns.log_id < row.log_id,
@@ -211,8 +212,11 @@ class Rows:
             ]
         except (ValueError, KeyError, TypeError):
             return  # an earlier event is damaged, which its own row tells
-        received = parse_time(row.received_at)
-        found = providers.get(source.provider).check(notice.event, received, source.replay_window, past)
+        provider, event = providers.get(source.provider), notice.event
+        same = [one for one in past if may_be_one_account(one.account, event.account)]
+        if provider.complete is not None:
+            event = provider.complete(event, same)
+        found = provider.check(event, parse_time(row.received_at), source.replay_window, same)
         sentences = [[breach.code, breach.message] for breach in found]
         # Where the codes differ an earlier event was changed or erased: that is told with its own row.
         if _codes(row.breaches) == [code for code, _ in sentences] and json.loads(row.breaches) != sentences:

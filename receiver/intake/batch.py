@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from receiver import encoding
-from receiver.events import Breach, Effect, Kind, Past, format_time, new_ids
+from receiver.events import Breach, Effect, Event, Kind, Past, format_time, may_be_one_account, new_ids
 from receiver.intake.submission import Outcome, Status, Submission
 from receiver.records.engine import Database
 from receiver.records.journal import logging_time
@@ -57,6 +57,7 @@ _COLUMNS = (
     "headers",
     "body",
     "delivery_salt",
+    "secret_id",
 )
 
 
@@ -71,6 +72,7 @@ class _Kept:
     reason: str | None = None
     first_id: str | None = None
     breaches: tuple[Breach, ...] = ()
+    event: Event | None = None  # as it is recorded, if it is one and is written now
     log_index: int = -1
     log_id: int | None = None  # where it is to be read from; None if it is written now
     leaf_hash: bytes = b""
@@ -117,8 +119,8 @@ class _Known:
     def __init__(self, tx: sa.Connection, batch: Sequence[Submission]) -> None:
         self._tx = tx
         self._by_key: dict[tuple[bytes, bytes], _Kept] = {}
-        self._rows: dict[bytes, list[sa.Row[Any]]] = {}  # of events, by item
-        self._past: dict[bytes, list[Past]] = {}
+        self._rows: dict[tuple[bytes, bool], list[sa.Row[Any]]] = {}  # of events, by item; tests apart from the rest
+        self._past: dict[tuple[bytes, bool], list[Past]] = {}
         for row in self._select(_BY_GROUP, {one.group_key for one in batch}):
             kept = _Kept(
                 id=row.id,
@@ -144,11 +146,11 @@ class _Known:
         """Know one more from now on: what was found, or is going to be written."""
         self._by_key[group, kept.dedupe_key] = kept
 
-    def past(self, item: bytes) -> list[Past]:
-        """The events of an item so far, oldest first: a list to append to."""
-        past = self._past.get(item)
+    def past(self, item: bytes, *, test: bool) -> list[Past]:
+        """The events of an item so far, tests or the others, oldest first: a list to append to."""
+        past = self._past.get((item, test))
         if past is None:
-            past = self._past[item] = [
+            past = self._past[item, test] = [
                 Past.of(
                     Kind(row.kind),
                     row.event,
@@ -156,7 +158,7 @@ class _Known:
                     row.log_index,
                     bytes(row.event_data),
                 )
-                for row in self._rows.get(item, ())
+                for row in self._rows.get((item, test), ())
             ]
         return past
 
@@ -171,7 +173,7 @@ class _Known:
 
     def _remember(self, row: sa.Row[Any]) -> None:
         if row.event_data is not None and row.kind in _EVENTS:  # an erased event no longer says anything
-            self._rows.setdefault(bytes(row.item_key), []).append(row)
+            self._rows.setdefault((bytes(row.item_key), row.test), []).append(row)
 
     def _select(self, query: sa.Select[*tuple[Any, ...]], keys: Iterable[bytes]) -> Iterable[sa.Row[Any]]:
         wanted = list(keys)
@@ -213,10 +215,14 @@ def _judge(submission: Submission, key: bytes, new_id: str, index: int, first: _
         return _Kept(new_id, Kind.MISMATCH, key, content, first_id=first.id, log_index=index)
     if event is None or submission.item_key is None:
         return _Kept(new_id, Kind.QUARANTINE, key, content, reason=submission.reason, log_index=index)
-    past = known.past(submission.item_key)
-    breaches = submission.provider.check(event, submission.received_at, submission.replay_window, past)
+    past = known.past(submission.item_key, test=submission.test)
+    provider = submission.provider
+    same = [one for one in past if may_be_one_account(one.account, event.account)]
+    if provider.complete is not None:
+        event = provider.complete(event, same)
+    breaches = provider.check(event, submission.received_at, submission.replay_window, same)
     past.append(Past.from_event(event, index))
-    return _Kept(new_id, event.kind, key, content, breaches=breaches, log_index=index)
+    return _Kept(new_id, event.kind, key, content, breaches=breaches, event=event, log_index=index)
 
 
 _EVENTS = (Kind.REVOCATION.value, Kind.CONTEXT.value)
@@ -227,6 +233,7 @@ _FOUND = sa.select(
     deliveries.c.effect,
     deliveries.c.reason,
     deliveries.c.first_id,
+    deliveries.c.test,
     deliveries.c.log_id,
     deliveries.c.log_index,
     deliveries.c.group_key,
@@ -255,9 +262,11 @@ def _append(
     for at, (submission, kept) in zip(range(0, len(salts), 2 * SALT_SIZE), new, strict=True):
         event_salt, delivery_salt = salts[at : at + SALT_SIZE], salts[at + SALT_SIZE : at + 2 * SALT_SIZE]
         received_at = format_time(submission.received_at)
-        event, event_data = submission.event, submission.event_data
-        if kept.kind is Kind.MISMATCH or event is None or event_data is None:
-            event, event_data, event_salt = None, None, None
+        event, event_data = kept.event, None
+        if event is None:
+            event_salt = None
+        else:
+            event_data = submission.event_data if event is submission.event else event.data()
         delivery = encoding.delivery_data(submission.headers, submission.body)
         leaf = {
             "v": LEAF_VERSION,
@@ -296,6 +305,7 @@ def _append(
                 _write_json(submission.headers).decode(),
                 submission.body,
                 delivery_salt,
+                submission.secret_id if kept.kind is Kind.QUARANTINE else None,
             )
         )
     appended = log.append(tx, leaves, now)
@@ -312,7 +322,7 @@ def _facts(submission: Submission, kept: _Kept, received_at: str) -> dict[str, V
         "received_at": received_at,
         "source": submission.source_id,
     }
-    event = submission.event
+    event = kept.event
     if kept.kind is Kind.QUARANTINE:
         facts["reason"] = kept.reason
     elif kept.kind is Kind.MISMATCH:

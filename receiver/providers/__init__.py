@@ -2,7 +2,7 @@
 
 A module of this package defines `PROVIDER`, a `Provider` of the module's own name; nothing else names it. It reads the
 JSON of an authenticated delivery, and has no part in authenticating, keeping or answering it: neither the web framework
-nor the database is imported here.
+nor the database is imported here. What such a module is made of is in `receiver.documents`.
 
 What a provider does not document is not known here either. Where only a guess could be made (how a signature is
 computed, say), the source's configuration has to tell.
@@ -10,8 +10,8 @@ computed, say), the source's configuration has to tell.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Literal, TypeAlias
@@ -20,12 +20,6 @@ from msgspec import Struct
 
 from receiver.events import Breach, Event, Past, Via
 from receiver.strictjson import Json
-
-MAX_ID = 256
-"""Characters of an id or an account."""
-
-MAX_TYPE = 128
-"""Characters of an event's type, which stands in the log's entry itself."""
 
 
 class Notice(Struct, frozen=True):
@@ -59,6 +53,48 @@ Reading: TypeAlias = Notice | Ignored | Unfit
 
 
 @dataclass(frozen=True, slots=True)
+class Signing:
+    """How the provider's deliveries are authenticated, as far as it documents that."""
+
+    said: str
+    """What is documented, and what is not: a sentence for whoever has to choose a scheme."""
+    scheme: str | None = None
+    """The scheme (`receiver.intake.schemes`) that follows from it; None where the source has to say."""
+    options: Mapping[str, str | bool] = field(default_factory=dict[str, str | bool])
+    """The scheme's options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a provider's operation that succeeded: its path's parameters, the JSON it sent, and the answer's."""
+
+    path: Mapping[str, str]
+    request: dict[str, Json]
+    """Empty where none was sent."""
+    answer: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The provider's documented operation that takes an item back: what may be passed on, and what its answer says."""
+
+    title: str
+    method: str
+    path: str
+    """With a name in braces for each parameter: `/v1/receipts/{id}/revoke`."""
+    successes: frozenset[int]
+    """The statuses of answers that say it was done, or begun."""
+    credentials: tuple[str, ...]
+    """Headers, in lower case, that carry the caller's credentials, and so are never kept."""
+    read: Callable[[Call], Notice | Unfit]
+    """The event that a successful call is; never raises."""
+    idempotency_header: str | None = None
+    """Header with a UUID, of which a second call does nothing a first one did not."""
+    idempotency_member: str | None = None
+    """The same as a member of the request's JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider, as the rest of the receiver sees it."""
 
@@ -68,8 +104,7 @@ class Provider:
     """For people."""
     account_name: str
     """What the provider calls its customer: the member that `Event.account` is taken from."""
-    documented_scheme: str | None
-    """The signature scheme its deliveries come with; None where the documents leave it open."""
+    signing: Signing
     key_names_item: bool
     """A notice's delivery key determines its item: two notices about different items never share a key."""
     read: Callable[[dict[str, Json]], Reading]
@@ -77,25 +112,11 @@ class Provider:
     check: Callable[[Event, datetime, int, Sequence[Past]], tuple[Breach, ...]]
     """The rules that an event breaks, given when it was received, the source's replay window in seconds, and the
     earlier events of its item, oldest first."""
-
-
-class WrongShape(ValueError):  # noqa: N818 (it is the name of what a document has)
-    """A member is not as documented; the message names it. For use within a provider's module."""
-
-
-def text(document: dict[str, Json], name: str, limit: int = MAX_ID) -> str:
-    """The member `name`: a string of 1 to `limit` characters. Raises `WrongShape` for anything else."""
-    value = document.get(name)
-    if type(value) is not str:
-        raise WrongShape(f"{name} is missing" if value is None else f"{name} is not a string")
-    if not 0 < len(value) <= limit:
-        raise WrongShape(f"{name} has {len(value)} characters; it must have 1 to {limit}")
-    return value
-
-
-def optional_text(document: dict[str, Json], name: str, limit: int = MAX_ID) -> str | None:
-    """As `text`, but None where the member is absent or null."""
-    return None if document.get(name) is None else text(document, name, limit)
+    operation: Operation
+    complete: Callable[[Event, Sequence[Past]], Event] | None = None
+    """Adds to an event what only the earlier events of its item can tell, before it is checked and recorded."""
+    unit: str | None = None
+    """The member of the details that says what amounts are counted in: those of different units are never added."""
 
 
 def names() -> list[str]:

@@ -19,18 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time, parse_time
-from receiver.providers import (
-    MAX_TYPE,
-    Ignored,
-    Notice,
-    Provider,
-    Reading,
-    Unfit,
-    WrongShape,
-    optional_text,
-    text,
-)
+from msgspec.structs import replace
+
+from receiver.documents import MAX_TYPE, Members, WrongShape
+from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
+from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
 from receiver.strictjson import Json, digest
 
 
@@ -66,6 +59,9 @@ _IGNORED_UNDER = ("issuer.", "verification.", "team.", "billing.")
 # The documented body of the test event, which has no member that names its type.
 _TEST_DELIVERY: dict[str, Json] = {"status": "ok", "source": "test-delivery"}
 
+MAX_REASON = 4096
+"""Characters of the reason that a call may give."""
+
 _HEX_AS_0 = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
 _UUID_SHAPE = b"00000000-0000-0000-0000-000000000000"
 
@@ -74,10 +70,11 @@ def _read(document: dict[str, Json]) -> Reading:
     try:
         if document == _TEST_DELIVERY:
             return Ignored("webhook.test")
-        name = text(document, "event_type", MAX_TYPE)
+        members = Members(document)
+        name = members.text("event_type", MAX_TYPE)
         known = _TYPES.get(name)
         if known is not None:
-            return _notice(document, name, known)
+            return _notice(members, name, known)
     except WrongShape as error:
         return Unfit("wrong_shape", str(error))
     if name in _IGNORED or name.startswith(_IGNORED_UNDER):
@@ -85,10 +82,10 @@ def _read(document: dict[str, Json]) -> Reading:
     return Unfit("unknown_type", f"event_type is {name!a}, which is not documented")
 
 
-def _notice(document: dict[str, Json], name: str, known: _Type) -> Notice:
-    item_id = text(document, known.id_member)
-    receipt_type = optional_text(document, "receipt_type")
-    occurred_at = _revoked_at(document, required=known.timed)
+def _notice(members: Members, name: str, known: _Type) -> Notice:
+    item_id = members.text(known.id_member)
+    receipt_type = members.optional_text("receipt_type")
+    occurred_at = members.moment("revoked_at") if known.timed else members.optional_moment("revoked_at")
     takes_back = known.effect is not None
     event = Event(
         kind=known.kind,
@@ -96,7 +93,7 @@ def _notice(document: dict[str, Json], name: str, known: _Type) -> Notice:
         item=Item(known.item, item_id),
         effect=known.effect,
         extent=Extent.FULL if takes_back else Extent.UNKNOWN,
-        account=optional_text(document, "tenant_id"),
+        account=members.optional_text("tenant_id"),
         operation=item_id if takes_back else None,  # an item is taken back once, so its id names the act
         occurred_at=occurred_at,
         occurred_from=None if occurred_at is None else "revoked_at",
@@ -107,17 +104,25 @@ def _notice(document: dict[str, Json], name: str, known: _Type) -> Notice:
     )
     # The type and the time hold no space, so no two notices share a key; the moment, not its spelling, is in it.
     moment = "-" if occurred_at is None else format_time(occurred_at)
-    return Notice(event, f"{name} {moment} {item_id}", digest(document), Via.WEBHOOK)
+    return Notice(event, f"{name} {moment} {item_id}", digest(members.document), Via.WEBHOOK)
 
 
-def _revoked_at(document: dict[str, Json], *, required: bool) -> datetime | None:
-    written = text(document, "revoked_at") if required else optional_text(document, "revoked_at")
-    if written is None:
-        return None
+def _read_answer(call: Call) -> Notice | Unfit:
+    """The answer, `{"receipt_id", "status": "revoked", "revoked_at"}`, says what the webhook says, but for the account.
+
+    The request may bring a `reason`, which the webhook never tells.
+    """
     try:
-        return parse_time(written)
-    except ValueError as error:
-        raise WrongShape(f"revoked_at: {error}") from None
+        answer = Members(call.answer)
+        if answer.text("status") != "revoked":
+            raise WrongShape(f"status is {answer.text('status')!a}; after a revocation it is 'revoked'")
+        if answer.text("receipt_id") != call.path["id"]:
+            raise WrongShape("receipt_id is not the one in the path")
+        reason = Members(call.request, "request.").optional_text("reason", MAX_REASON)
+        notice = _notice(answer, "receipt.revoked", _TYPES["receipt.revoked"])
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+    return replace(notice, event=replace(notice.event, reason=reason), via=Via.RELAY)
 
 
 def _check(event: Event, received_at: datetime, replay_window: int, history: Sequence[Past]) -> tuple[Breach, ...]:
@@ -127,7 +132,7 @@ def _check(event: Event, received_at: datetime, replay_window: int, history: Seq
         breaches.append(
             Breach(
                 "occurred_in_future",
-                f"revoked_at is {format_time(at)}, more than {replay_window} s after it was received",
+                f"revoked_at is {format_time(at)}, later than the delivery by more than the replay window",
             )
         )
     # Receipt ids alone are documented to be UUIDs.
@@ -163,8 +168,20 @@ PROVIDER = Provider(
     name="truthlocks",
     title="Truthlocks",
     account_name="tenant_id",
-    documented_scheme=None,
+    signing=Signing(
+        "Truthlocks documents the header X-Truthlocks-Signature and HMAC-SHA256, "
+        "but neither which bytes are signed nor how the signature is spelled"
+    ),
     key_names_item=True,
     read=_read,
     check=_check,
+    operation=Operation(
+        title="Revoke receipt",
+        method="POST",
+        path="/v1/receipts/{id}/revoke",
+        successes=frozenset({200}),
+        credentials=("x-api-key", "authorization"),
+        read=_read_answer,
+        idempotency_header="Idempotency-Key",
+    ),
 )

@@ -117,6 +117,8 @@ deliveries = sa.Table(
     sa.Column("headers", sa.Text),  # JSON, the signature's headers
     sa.Column("body", sa.LargeBinary),  # as received
     sa.Column("delivery_salt", sa.LargeBinary),
+    # Of a quarantined delivery: what authenticated it, which the entries of events tell by themselves.
+    sa.Column("secret_id", sa.Text),
     sa.UniqueConstraint("log_id", "log_index"),
     sa.UniqueConstraint("group_key", "dedupe_key"),
     sa.Index("deliveries_by_item", "item_key", sqlite_where=_APART, postgresql_where=_APART),
@@ -124,6 +126,32 @@ deliveries = sa.Table(
     sa.Index("deliveries_by_received", "log_id", "received_at"),
     # Few rows have a first_id; only they are in this one.
     sa.Index("deliveries_by_first", "first_id", sqlite_where=_HAS_FIRST, postgresql_where=_HAS_FIRST),
+)
+
+# What became of quarantined deliveries that were read again.
+reprocessed = sa.Table(
+    "reprocessed",
+    metadata,
+    sa.Column("quarantine_id", sa.Text, sa.ForeignKey("deliveries.id"), primary_key=True),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),  # recorded, duplicate, mismatch or ignored
+    sa.Column("row_id", sa.Text, unique=True),  # the delivery that was written for it, if one was
+)
+
+# Sources whose refused deliveries are held for a while, so that the scheme they are signed by can be found.
+probes = sa.Table(
+    "probes",
+    metadata,
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), primary_key=True),
+    sa.Column("until", sa.Text, nullable=False),
+)
+
+held = sa.Table(
+    "held",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), nullable=False, index=True),
+    sa.Column("delivery", sa.LargeBinary, nullable=False),  # sealed
 )
 
 # One row a running service: a start that finds one without its end says that the tallies before it are incomplete.
@@ -151,9 +179,12 @@ tallied = sa.Table(
 __all__ = [
     "api_keys",
     "deliveries",
+    "held",
     "log_keys",
     "metadata",
+    "probes",
     "processes",
+    "reprocessed",
     "secrets",
     "settings",
     "sources",

@@ -72,6 +72,7 @@ def test_the_past_is_the_event_read_back() -> None:
         effect=Effect.REVOKED,
         log_index=17,
         extent=Extent.FULL,
+        account=EVENT.account,
         operation="3f0c",
         occurred_at=datetime(2026, 11, 20, 8, 59, 58, tzinfo=UTC),
         amount="500.00",

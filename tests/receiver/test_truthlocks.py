@@ -39,7 +39,7 @@ def test_what_is_said_of_the_provider() -> None:
     """Its account is the tenant, and its signature's scheme is not documented."""
     assert TRUTHLOCKS.title == "Truthlocks"
     assert TRUTHLOCKS.account_name == "tenant_id"
-    assert TRUTHLOCKS.documented_scheme is None
+    assert TRUTHLOCKS.signing.scheme is None
 
 
 def test_a_revoked_receipt_in_full() -> None:

@@ -1,0 +1,162 @@
+"""Parsed documents, read member by member: what a provider's module is made of.
+
+Whatever is not as it has to be raises `WrongShape` with a sentence that names the member by its path (`data.id is
+missing`). Numbers that are no small integer stay the `Number` they were parsed as; nothing is rounded or guessed.
+
+The operator's own systems may tell of an operation that its provider sends no webhook for. They put the documented
+answer into the plain envelope, and what comes in one is called *declared*:
+
+    {"type": "badge.revoked", "created_at": "<RFC 3339>", "data": {…the documented answer…}, "request": {…}}
+
+`created_at` and `request` may be absent. They are no part of the content: with others, it is the same notice again.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from receiver.events import parse_time
+from receiver.strictjson import Json, digest, plain
+
+MAX_ID = 256
+"""Characters of an id or an account."""
+
+MAX_TYPE = 128
+"""Characters of an event's type, which stands in the log's entry itself."""
+
+
+class WrongShape(ValueError):  # noqa: N818 (it is the name of what a document has)
+    """A member is not as documented; the message names it. For use within a provider's module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """An object of a document, and where in it that stands (`data.`, empty at the top)."""
+
+    document: dict[str, Json]
+    path: str = ""
+
+    def has(self, name: str) -> bool:
+        """Whether the member is there and is not null: null is how many senders say that there is nothing."""
+        return self.document.get(name) is not None
+
+    def text(self, name: str, limit: int = MAX_ID) -> str:
+        """A string of 1 to `limit` characters."""
+        value = self._value(name)
+        if type(value) is not str:
+            raise WrongShape(f"{self.path}{name} is not a string")
+        if not 0 < len(value) <= limit:
+            raise WrongShape(f"{self.path}{name} has {len(value)} characters; it must have 1 to {limit}")
+        return value
+
+    def optional_text(self, name: str, limit: int = MAX_ID) -> str | None:
+        """As `text`, but None where the member is absent or null."""
+        return self.text(name, limit) if self.has(name) else None
+
+    def identifier(self, name: str) -> str:
+        """An id that some write as a string and some as an integer, as text."""
+        value = self._value(name)
+        return str(value) if type(value) is int else self.text(name)
+
+    def optional_identifier(self, name: str) -> str | None:
+        """As `identifier`, but None where the member is absent or null."""
+        return self.identifier(name) if self.has(name) else None
+
+    def integer(self, name: str) -> int:
+        """An integer whose magnitude is below 2^53."""
+        value = self._value(name)
+        if type(value) is not int:
+            raise WrongShape(f"{self.path}{name} is not an integer below 2^53")
+        return value
+
+    def optional_integer(self, name: str) -> int | None:
+        """As `integer`, but None where the member is absent or null."""
+        return self.integer(name) if self.has(name) else None
+
+    def boolean(self, name: str) -> bool:
+        """True or false."""
+        value = self._value(name)
+        if type(value) is not bool:
+            raise WrongShape(f"{self.path}{name} is not true or false")
+        return value
+
+    def moment(self, name: str) -> datetime:
+        """An RFC 3339 time, in UTC."""
+        try:
+            return parse_time(self.text(name))
+        except WrongShape:
+            raise
+        except ValueError as error:
+            raise WrongShape(f"{self.path}{name}: {error}") from None
+
+    def optional_moment(self, name: str) -> datetime | None:
+        """As `moment`, but None where the member is absent or null."""
+        return self.moment(name) if self.has(name) else None
+
+    def inside(self, name: str) -> Self:
+        """An object."""
+        value = self._value(name)
+        if not isinstance(value, dict):
+            raise WrongShape(f"{self.path}{name} is not an object")
+        return type(self)(value, f"{self.path}{name}.")
+
+    def optional_inside(self, name: str) -> Self | None:
+        """As `inside`, but None where the member is absent or null."""
+        return self.inside(name) if self.has(name) else None
+
+    def items(self, name: str) -> list[Json]:
+        """An array; empty where the member is absent or null."""
+        value = self.document.get(name, None)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise WrongShape(f"{self.path}{name} is not an array")
+        return value
+
+    def kept(self, *names: str) -> dict[str, Json]:
+        """Those of the members that are there, for an event's details.
+
+        What canonical JSON cannot hold as it is, an object with a name outside of ASCII, is kept as the text of its
+        JSON.
+        """
+        return {name: _keepable(self.document[name]) for name in names if self.has(name)}
+
+    def _value(self, name: str) -> Json:
+        value = self.document.get(name)
+        if value is None:
+            raise WrongShape(f"{self.path}{name} is missing")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The plain envelope, opened. `digest` (32 bytes) is of its content: all but `created_at` and `request`."""
+
+    type: str
+    data: Members
+    request: Members | None
+    declared_at: datetime | None
+    digest: bytes
+
+    @classmethod
+    def open(cls, document: dict[str, Json]) -> Self:
+        """Open what is a plain envelope by its `type`. Raises WrongShape."""
+        members = Members(document)
+        return cls(
+            type=members.text("type", MAX_TYPE),
+            data=members.inside("data"),
+            request=members.optional_inside("request"),
+            declared_at=members.optional_moment("created_at"),
+            digest=digest(document, drop=("created_at", "request")),
+        )
+
+
+def _keepable(value: Json) -> Json:
+    return value if _has_ascii_names(value) else json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _has_ascii_names(value: Json) -> bool:
+    if isinstance(value, dict):
+        return all(name.isascii() and _has_ascii_names(member) for name, member in value.items())
+    return not isinstance(value, list) or all(map(_has_ascii_names, value))
