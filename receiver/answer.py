@@ -1,5 +1,9 @@
-"""An answer that goes out as it is, past the framework's own building of responses."""
+"""An answer that goes out as it is, past the framework's own building of responses, and what the schema says of it."""
 
+from dataclasses import dataclass
+from typing import Any
+
+from litestar.openapi.spec import Operation
 from litestar.types import Receive, Scope, Send
 
 
@@ -17,3 +21,13 @@ class Answer:
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
         body = b"" if scope["type"] == "http" and scope["method"] == "HEAD" else self._body
         await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+@dataclass
+class OrText(Operation):
+    """An operation whose answer may be plain text as well: of each answer the framework knows one type only."""
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = super().to_schema()
+        schema["responses"]["200"]["content"]["text/plain"] = {"schema": {"type": "string"}}
+        return schema

@@ -32,15 +32,23 @@ class Code(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
-_CODES = {
-    401: Code.AUTH_REQUIRED,
-    403: Code.PERMISSION_DENIED,
-    404: Code.NOT_FOUND,
-    409: Code.CONFLICT,
-    413: Code.PAYLOAD_TOO_LARGE,
-    429: Code.RATE_LIMIT_EXCEEDED,
-    503: Code.SERVICE_UNAVAILABLE,
+STATUS: dict[Code, int] = {
+    Code.AUTH_REQUIRED: 401,
+    Code.AUTH_INVALID: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.TENANT_IDENTITY_UNVERIFIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.VALIDATION_ERROR: 400,
+    Code.CONFLICT: 409,
+    Code.PAYLOAD_TOO_LARGE: 413,
+    Code.RATE_LIMIT_EXCEEDED: 429,
+    Code.QUOTA_EXCEEDED: 429,
+    Code.SERVICE_UNAVAILABLE: 503,
+    Code.INTERNAL_ERROR: 500,
 }
+"""The status that goes with each code; of several codes with the same one, the first is meant where none is named."""
+
+_CODES = {status: code for code, status in reversed(STATUS.items())}
 
 
 @dataclass(eq=False)

@@ -1,18 +1,20 @@
 """`/v1/events` and `/v1/items`: what was recorded, and what is the state of an item."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from litestar import Controller, Request, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from receiver import problems, providers
 from receiver.access import needs
 from receiver.audit import parameters, queries
 from receiver.audit.items import reversed_amount, state_of
+from receiver.audit.parameters import query
 from receiver.audit.shapes import AsOf, EventList, EventShape, ItemShape, ItemState
-from receiver.events import Item
+from receiver.events import Effect, Item, Via, may_be_one_account
 from receiver.problems import Problem
 from receiver.records.apikeys import Scope
 from receiver.records.opening import Records, Tenant
@@ -39,17 +41,19 @@ class EventsController(Controller):
         self,
         request: Request[Any, Any, Any],
         tenant: NamedDependency[Tenant],
-        provider: FromQuery[str | None] = None,
-        source: FromQuery[str | None] = None,
-        item: Annotated[str | None, QueryParameter(description="type:id")] = None,
-        cross_check: FromQuery[str | None] = None,
-        effect: FromQuery[str | None] = None,
-        breach: FromQuery[str | None] = None,
-        via: FromQuery[str | None] = None,
-        since: Annotated[str | None, QueryParameter(description="RFC 3339, inclusive")] = None,
-        until: Annotated[str | None, QueryParameter(description="RFC 3339, exclusive")] = None,
-        basis: Annotated[str, QueryParameter(description="received, occurred or logged")] = "logged",
-        cursor: FromQuery[str | None] = None,
+        provider: Annotated[str | None, query(enum=providers.names())] = None,
+        source: Annotated[str | None, query("its id or name", pattern=parameters.TEXT)] = None,
+        item: Annotated[str | None, query("type:id", pattern=parameters.ITEM)] = None,
+        cross_check: Annotated[str | None, query(enum=[*parameters.CROSS_CHECKS])] = None,
+        effect: Annotated[str | None, query(enum=[one.value for one in Effect])] = None,
+        breach: Annotated[str | None, query("a breach's code", pattern=parameters.CODE)] = None,
+        via: Annotated[str | None, query(enum=[one.value for one in Via])] = None,
+        detail: Annotated[str | None, query("name:value, of the details", pattern=parameters.DETAIL)] = None,
+        test: Annotated[str | None, query("of test sources, or of others", enum=[*parameters.FLAGS])] = None,
+        since: Annotated[str | None, query("RFC 3339, inclusive", format="date-time")] = None,
+        until: Annotated[str | None, query("RFC 3339, exclusive", format="date-time")] = None,
+        basis: Annotated[str, query("what the times are of", enum=[*parameters.BASES])] = "logged",
+        cursor: Annotated[str | None, query("the next_cursor of an earlier answer")] = None,
         limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     ) -> EventList:
         wanted = queries.Filter(
@@ -60,6 +64,8 @@ class EventsController(Controller):
             breach=parameters.code("breach", breach),
             via=parameters.via(via),
             cross_check=parameters.choice("cross_check", cross_check, parameters.CROSS_CHECKS),
+            test=parameters.flag("test", test),
+            detail=parameters.detail(detail),
             since=parameters.moment("since", since),
             until=parameters.moment("until", until),
             basis=parameters.choice("basis", basis, parameters.BASES) or "logged",
@@ -86,7 +92,9 @@ class EventsController(Controller):
         "/items/{provider:str}/{item_type:str}/{item_id:path}",
         operation_id="getItem",
         summary="What is the state of an item, since when, with what evidence",
-        description="An item that nothing was recorded about is `no_record` as of a checkpoint: an answer, no error.",
+        description="An item that nothing was recorded about is `no_record` as of a checkpoint: an answer, no error. "
+        "Where accounts have an item of that id each, `source` or `account` must say which is meant (409). Events of "
+        "test sources say nothing of it, unless `source` names one.",
         responses=problems.responses(400, 401, 403, 404, 409, 503),
     )
     async def get_item(
@@ -96,23 +104,32 @@ class EventsController(Controller):
         provider: FromPath[str],
         item_type: FromPath[str],
         item_id: FromPath[str],
-        source: FromQuery[str | None] = None,
+        source: Annotated[str | None, query("its id or name", pattern=parameters.TEXT)] = None,
+        account: Annotated[str | None, query("as the provider names it", pattern=parameters.TEXT)] = None,
     ) -> ItemState:
         provider, item = parameters.item_in(request.scope["raw_path"])
         if provider not in providers.names():
             raise Problem(404, f"There is no provider {provider[:64]!a}; known: {', '.join(providers.names())}")
+        wanted_source, wanted_account = parameters.text("source", source), parameters.text("account", account)
         as_of = AsOf(tenant.log.published.size, tenant.log.published.note.decode())
         records: Records = request.app.state.records
-        events = await asyncio.to_thread(_item, records, tenant, provider, item, parameters.text("source", source))
-        accounts = {event.account for event in events if not event.erased and event.account is not None}
-        if len(accounts) > 1:
-            raise Problem(
-                409,
-                f"{item.type} {item.id} is known in {len(accounts)} accounts; say which source is meant: ?source=",
-                details={"source": ", ".join(sorted({event.source for event in events}))},
-            )
-        state, since = state_of(events)
-        return ItemState(ItemShape(item.type, item.id), state, since, reversed_amount(events), as_of, events)
+        found = await asyncio.to_thread(_item, records, tenant, provider, item, wanted_source)
+        events = [event for event in found if may_be_one_account(event.account, wanted_account)]
+        _must_be_one_account(item, events)
+        unit = providers.get(provider).unit
+        state, since = state_of(events, unit)
+        return ItemState(ItemShape(item.type, item.id), state, since, reversed_amount(events, unit), as_of, events)
+
+
+def _must_be_one_account(item: Item, events: Sequence[EventShape]) -> None:
+    """Raises Problem 409 where events are of several accounts. One that names none may be of any."""
+    accounts = sorted({event.account for event in events if event.account is not None})
+    if len(accounts) > 1:
+        raise Problem(
+            409,
+            f"{item.type} {item.id} is known in {len(accounts)} accounts; say which is meant: ?source= or ?account=",
+            details={"source": ", ".join(sorted({event.source for event in events})), "account": ", ".join(accounts)},
+        )
 
 
 def _list(records: Records, tenant: Tenant, wanted: queries.Filter, limit: int) -> tuple[list[EventShape], str | None]:

@@ -8,17 +8,46 @@ from typing import Any
 from urllib.parse import unquote
 
 from litestar.connection import ASGIConnection
+from litestar.constants import RESERVED_KWARGS
 from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import OpenAPIType
+from litestar.params import QueryParameter
+from litestar.typing import FieldDefinition
 
 from receiver.events import Effect, Item, Via, format_time, parse_time
 from receiver.problems import Problem
 
 CROSS_CHECKS = ("pending", "confirmed", "contradicted", "absent", "none")
 BASES = ("received", "occurred", "logged")
+FLAGS = ("true", "false")
+MAX_NUMBER = 2**63 - 1
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NOT_OF_THE_QUERY = {"self", "request", "tenant"}
+_DETAIL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _PLACE = re.compile(r"(0|[1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})")
+
+_READABLE = r"[^\u0000\uFFFD]"
+TEXT = f"^{_READABLE}*$"
+ITEM = rf"^[^:\u0000\uFFFD]+:{_READABLE}+$"
+DETAIL = f"^{_DETAIL.pattern}:{_READABLE}*$"
+CODE = f"^{_CODE.pattern}$"
+HASH = "^[0-9a-fA-F]{64}$"
+"""How these are written, for the schema."""
+
+
+def query(description: str | None = None, **schema: Any) -> QueryParameter:
+    """What the schema says of a parameter that may be left out, in words of JSON Schema: of a string, unless they say
+    otherwise. Of itself the framework would say that it may be null, which nothing in a query can be.
+    """
+    extra: dict[str, Any] = {"one_of": None, "type": OpenAPIType.STRING, **schema}
+    return QueryParameter(description=description, schema_extra=extra)
+
+
+def number(least: int, description: str | None = None) -> QueryParameter:
+    """The same of a whole number, which is refused if it is out of range; the framework would round the limits."""
+    extra = {"one_of": None, "type": OpenAPIType.INTEGER, "minimum": least, "maximum": MAX_NUMBER}
+    return QueryParameter(description=description, ge=least, le=MAX_NUMBER, schema_extra=extra)
 
 
 def invalid(name: str, value: str, expected: str) -> Problem:
@@ -27,18 +56,38 @@ def invalid(name: str, value: str, expected: str) -> Problem:
 
 
 async def only_known(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A guard: every parameter of the query is one that the handler takes, and is given once."""
-    names = handler.parsed_fn_signature.parameters.keys() - connection.path_params.keys() - _NOT_OF_THE_QUERY
+    """A guard: each parameter of the query is one that the handler takes, given once, and none it needs is missing.
+
+    An integer is written in plain digits: the framework would take `1.0` for 1.
+    """
+    fields = _of_the_query(connection, handler)
     seen: set[str] = set()
     for name, value in connection.query_params.multi_items():
-        if name not in names:
-            known = ", ".join(sorted(names)) or "none"
+        if name not in fields:
+            known = ", ".join(sorted(fields)) or "none"
             raise Problem(
                 400, f"There is no parameter {name[:80]!a} here; known: {known}", details={name[:80]: "unknown"}
             )
         if name in seen:
             raise invalid(name, value, "given once")
+        if _is_integer(fields[name]) and not _INTEGER.fullmatch(value):
+            raise invalid(name, value, "an integer")
         seen.add(name)
+    for name in sorted(fields.keys() - seen):
+        if fields[name].is_required:
+            raise Problem(400, f"{name} is missing", details={name: "required"})
+
+
+def _of_the_query(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+) -> dict[str, FieldDefinition]:
+    elsewhere = connection.path_params.keys() | RESERVED_KWARGS
+    fields = handler.parsed_fn_signature.parameters
+    return {name: field for name, field in fields.items() if name not in elsewhere and not field.is_di_field}
+
+
+def _is_integer(field: FieldDefinition) -> bool:
+    return int in {field.annotation, *(inner.annotation for inner in field.inner_types)}
 
 
 def choice(name: str, value: str | None, among: Iterable[str]) -> str | None:
@@ -89,6 +138,22 @@ def item(value: str | None) -> Item | None:
     if not (kind and colon and identifier) or not readable(value):
         raise invalid("item", value, "type:id, such as receipt:3f0c…")
     return Item(kind, identifier)
+
+
+def flag(name: str, value: str | None) -> bool | None:
+    """True or false, in these words, or None if it was not given."""
+    chosen = choice(name, value, FLAGS)
+    return None if chosen is None else chosen == "true"
+
+
+def detail(value: str | None) -> tuple[str, str] | None:
+    """A member of the details, written `name:value`."""
+    if value is None:
+        return None
+    name, colon, text = value.partition(":")
+    if not (colon and _DETAIL.fullmatch(name)) or not readable(text):
+        raise invalid("detail", value, "name:value, such as receipt_type:payment_receipt")
+    return name, text
 
 
 def text(name: str, value: str | None) -> str | None:

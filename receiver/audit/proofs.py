@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath
 
 from receiver import problems
 from receiver.access import needs
+from receiver.answer import OrText
 from receiver.audit import queries
+from receiver.audit.parameters import HASH, invalid, no_event, number, only_known, query
 from receiver.audit.parameters import event_id as checked_id
-from receiver.audit.parameters import invalid, no_event, only_known
 from receiver.audit.shapes import ConsistencyProof, EvidenceShape, InclusionProof, OpeningShape
 from receiver.problems import Problem
 from receiver.publishing import Publisher
@@ -23,8 +25,6 @@ from translog.evidence import Delivery, Evidence, Opening
 from translog.log import Log
 from translog.merkle import HASH_SIZE
 from translog.proof import TlogProof
-
-_MAX = 2**63 - 1
 
 
 class ProofsController(Controller):
@@ -46,9 +46,9 @@ class ProofsController(Controller):
         self,
         request: Request[Any, Any, Any],
         tenant: NamedDependency[Tenant],
-        index: Annotated[int | None, QueryParameter(ge=0, le=_MAX)] = None,
-        leaf_hash: Annotated[str | None, QueryParameter(description="64 hex digits")] = None,
-        size: Annotated[int | None, QueryParameter(ge=1, le=_MAX)] = None,
+        index: Annotated[int | None, number(0)] = None,
+        leaf_hash: Annotated[str | None, query("64 hex digits", pattern=HASH)] = None,
+        size: Annotated[int | None, number(1, "the newest unless given")] = None,
     ) -> InclusionProof:
         log = tenant.log
         if (index is None) == (leaf_hash is None):
@@ -74,8 +74,8 @@ class ProofsController(Controller):
     async def prove_consistency(
         self,
         tenant: NamedDependency[Tenant],
-        old_size: Annotated[int, QueryParameter(ge=0, le=_MAX)],
-        new_size: Annotated[int | None, QueryParameter(ge=0, le=_MAX, description="the newest unless given")] = None,
+        old_size: Annotated[int, number(0)],
+        new_size: Annotated[int | None, number(0, "the newest unless given")] = None,
     ) -> ConsistencyProof:
         log = tenant.log
         new_size = log.published.size if new_size is None else new_size
@@ -87,11 +87,15 @@ class ProofsController(Controller):
     @get(
         "/events/{event_id:str}/evidence",
         operation_id="getEvidence",
+        operation_class=OrText,
         summary="What proves an event, offline",
         description="A C2SP tlog-proof as text (`translog verify` reads it), or its members with `Accept: "
-        "application/json`.",
+        "application/json`. The id may also be that of a mismatch or of a quarantined delivery.",
         media_type="text/plain",
-        responses=problems.responses(400, 401, 403, 404, 503),
+        responses={
+            200: ResponseSpec(EvidenceShape, description="The evidence", generate_examples=False),
+            **problems.responses(400, 401, 403, 404, 503),
+        },
     )
     async def get_evidence(
         self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], event_id: FromPath[str]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from receiver import providers
 from receiver.audit.shapes import BreachShape, CrossCheckShape, EventShape, ItemShape, MismatchShape
@@ -22,7 +23,11 @@ _BASES = {"received": deliveries.c.received_at, "occurred": deliveries.c.occurre
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which events are asked for; None asks for all. Times are as in the rows; `before` is a place (log, index)."""
+    """Which events are asked for; None asks for all.
+
+    Times are as in the rows; `detail` is the name and the value of a member of the details; `before` is a place (log,
+    index).
+    """
 
     provider: str | None = None
     source: str | None = None
@@ -31,6 +36,8 @@ class Filter:
     breach: str | None = None
     via: str | None = None
     cross_check: str | None = None
+    test: bool | None = None
+    detail: tuple[str, str] | None = None
     since: str | None = None
     until: str | None = None
     basis: str = "logged"
@@ -39,7 +46,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of one event for its evidence."""
+    """What is kept of one delivery for its evidence; the event is None unless it is one."""
 
     log_id: int
     log_index: int
@@ -55,7 +62,7 @@ def find_events(tx: sa.Connection, tenant: Tenant, wanted: Filter, limit: int) -
     if wanted.cross_check not in {None, "none"}:
         return [], None  # nothing is checked against an issuer's log, so no event is in any other state
     query = _events(tenant).order_by(deliveries.c.log_id.desc(), deliveries.c.log_index.desc()).limit(limit + 1)
-    query = query.where(*_conditions(tenant, wanted))
+    query = query.where(*_conditions(tx, tenant, wanted))
     if wanted.basis == "logged" and (wanted.since or wanted.until):
         query = query.where(_logged_between(tx, tenant, wanted.since, wanted.until))
     rows = tx.execute(query).all()
@@ -70,15 +77,21 @@ def find_event(tx: sa.Connection, tenant: Tenant, event_id: str) -> EventShape |
 
 
 def find_item(tx: sa.Connection, tenant: Tenant, provider: str, item: Item, source: str | None) -> list[EventShape]:
-    """Every event about an item, oldest first."""
+    """Every event about an item, oldest first.
+
+    Those of that source, of the environment that it has now; or else of all sources, but for tests, which say nothing
+    of an item that is real.
+    """
     query = _events(tenant).where(_about([item_key(tenant.hash_key, provider, item)]))
-    if source is not None:
-        query = query.where(_is_source(source))
+    if source is None:
+        query = query.where(sa.not_(deliveries.c.test))
+    else:
+        query = query.where(_is_source(source), deliveries.c.test == (sources.c.environment == "test"))
     return _shapes(tx, tx.execute(query.order_by(deliveries.c.log_id, deliveries.c.log_index)).all())
 
 
-def find_kept(tx: sa.Connection, tenant: Tenant, event_id: str) -> Kept | None:
-    """What is kept for the evidence of that event, or None if the tenant has none of that id."""
+def find_kept(tx: sa.Connection, tenant: Tenant, delivery_id: str) -> Kept | None:
+    """What is kept for the evidence of that event, mismatch or quarantined delivery; None if the tenant has none."""
     columns = deliveries.c
     row = tx.execute(
         sa.select(
@@ -89,7 +102,7 @@ def find_kept(tx: sa.Connection, tenant: Tenant, event_id: str) -> Kept | None:
             columns.headers,
             columns.body,
             columns.delivery_salt,
-        ).where(columns.id == event_id, columns.kind.in_(_EVENTS), columns.log_id.in_(_logs(tenant)))
+        ).where(columns.id == delivery_id, columns.log_id.in_(_logs(tenant)))
     ).one_or_none()
     if row is None:
         return None
@@ -132,6 +145,7 @@ def _events(tenant: Tenant) -> sa.Select[*tuple[Any, ...]]:
             columns.effect,
             columns.via,
             columns.scheme,
+            columns.test,
             columns.breaches,
             columns.received_at,
             columns.logged_at,
@@ -145,7 +159,7 @@ def _events(tenant: Tenant) -> sa.Select[*tuple[Any, ...]]:
     )
 
 
-def _conditions(tenant: Tenant, wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
+def _conditions(tx: sa.Connection, tenant: Tenant, wanted: Filter) -> Iterable[sa.ColumnElement[bool]]:
     columns = deliveries.c
     if wanted.provider is not None:
         yield sources.c.provider == wanted.provider
@@ -160,6 +174,10 @@ def _conditions(tenant: Tenant, wanted: Filter) -> Iterable[sa.ColumnElement[boo
         yield columns.via == wanted.via
     if wanted.breach is not None:
         yield columns.breaches.contains(json.dumps([wanted.breach])[:-1] + ",", autoescape=True)
+    if wanted.test is not None:
+        yield columns.test == wanted.test
+    if wanted.detail is not None:
+        yield _detail(tx, *wanted.detail)
     if wanted.before is not None:
         log_id, index = wanted.before
         yield sa.or_(columns.log_id < log_id, sa.and_(columns.log_id == log_id, columns.log_index < index))
@@ -169,6 +187,23 @@ def _conditions(tenant: Tenant, wanted: Filter) -> Iterable[sa.ColumnElement[boo
             yield when >= wanted.since
         if wanted.until is not None:
             yield when < wanted.until
+
+
+def _detail(tx: sa.Connection, name: str, value: str) -> sa.ColumnElement[bool]:
+    """Whether the details have a member of that name which is that string, or an integer or boolean written so.
+
+    Never true of an erased event, whose data is NULL. The name is of the characters that need no escape in a path.
+    """
+    data = deliveries.c.event_data
+    if tx.dialect.name == "sqlite":
+        document, path = sa.cast(data, sa.Text), f'$.details."{name}"'
+        member = sa.func.json_extract(document, path)
+        kind = sa.func.json_type(document, path)
+        written = sa.case((kind.in_(["true", "false"]), kind), else_=sa.cast(member, sa.Text))
+        return sa.and_(kind.in_(["text", "integer", "true", "false"]), written == value)
+    details = sa.cast(sa.func.convert_from(data, "UTF8"), JSONB)["details"]
+    kind = sa.func.jsonb_typeof(details[name])
+    return sa.and_(kind.in_(["string", "number", "boolean"]), details[name].astext == value)
 
 
 def _logged_between(tx: sa.Connection, tenant: Tenant, since: str | None, until: str | None) -> sa.ColumnElement[bool]:
@@ -224,6 +259,7 @@ def _shape(row: sa.Row[Any], mismatches: list[MismatchShape]) -> EventShape:
         reason=own.get("reason"),
         via=row.via,
         scheme=row.scheme,
+        test=row.test,
         account=own.get("account"),
         operation=own.get("operation"),
         occurred_at=own.get("occurred_at"),

@@ -56,6 +56,7 @@ class EventShape:
     reason: str | None
     via: str
     scheme: str
+    test: bool
     account: str | None
     operation: str | None
     occurred_at: str | None
@@ -140,3 +141,50 @@ class EvidenceShape:
     delivery: OpeningShape | None
     issuer: str | None
     tlog_proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReprocessedShape:
+    """What became of a quarantined delivery that was read again: `recorded`, `duplicate`, `mismatch` or `ignored`.
+
+    `event_id` is that of the event recorded, of a mismatch the first one's; null where nothing was written.
+    """
+
+    at: str
+    status: str
+    event_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedShape:
+    """An authentic delivery that was not understood when it came. `size` is of its body, in bytes."""
+
+    id: str
+    source: str
+    provider: str
+    reason: str
+    scheme: str
+    test: bool
+    received_at: str
+    logged_at: str
+    log_index: int
+    leaf_hash: str
+    size: int | None
+    reprocessed: ReprocessedShape | None
+    erased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedList:
+    """A page of quarantined deliveries, newest first."""
+
+    items: list[QuarantinedShape]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedDelivery(QuarantinedShape):
+    """The same with the delivery itself: the headers that authenticated it, and its body, base64."""
+
+    headers: dict[str, str] | None
+    body: str | None

@@ -16,7 +16,7 @@ from litestar.types import ASGIApp
 
 from receiver import problems
 from receiver.access import authorize
-from receiver.answer import Answer
+from receiver.answer import Answer, OrText
 from receiver.problems import Problem
 from receiver.records.apikeys import Scope
 from receiver.records.opening import Records, Tenant
@@ -38,6 +38,7 @@ class TilesController(Controller):
     @get(
         "/{tenant_name:str}/{resource:path}",
         operation_id="readLog",
+        operation_class=OrText,
         summary="Checkpoint, tile or entry bundle",
         description="C2SP tlog-tiles: `checkpoint`, `tile/<L>/<N>[.p/<W>]`, `tile/entries/<N>[.p/<W>]`.",
         media_type="application/octet-stream",

@@ -172,13 +172,14 @@ class Service:
         scheme: str = "standard-webhooks",
         options: Mapping[str, str | bool] | None = None,
         *,
+        provider: str = "truthlocks",
         account: str | None = ACCOUNT,
         secret: str | None = None,
         test: bool = False,
     ) -> Sender:
         """A source as `receiver source add` makes it, known to the running service at once."""
         secret = secret or "whsec_" + base64.b64encode(os.urandom(32)).decode()
-        new = NewSource(f"source-{next(_names)}", "truthlocks", scheme, options or {}, account, test=test)
+        new = NewSource(f"source-{next(_names)}", provider, scheme, options or {}, account, test=test)
         sender = Sender(self, add_source(self.records, self.records.ensure_tenant(tenant), new, secret), secret)
         self.refresh()
         return sender

@@ -1,6 +1,10 @@
 """Who may ask: keys, scopes, and tenants that see nothing of one another by any route."""
 
-from collections.abc import Generator
+import base64
+import json
+import re
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +18,15 @@ from receiver.records.apikeys import create_key, list_keys, parse_scopes, revoke
 from receiver.records.opening import Records
 from receiver.records.tables import api_keys
 from tests.receiver.service import Service, problem, receipt_id, revoked, running, settings_in, until
+from translog.merkle import leaf_hash
 
 GUARDED = [
     "/v1/events",
     "/v1/events/0198a1b2-0000-7000-8000-000000000000",
     "/v1/events/0198a1b2-0000-7000-8000-000000000000/evidence",
     "/v1/items/truthlocks/receipt/x",
+    "/v1/quarantine",
+    "/v1/quarantine/0198a1b2-0000-7000-8000-000000000000",
     "/v1/log/proofs/inclusion?index=0",
     "/v1/log/proofs/consistency?old_size=0",
 ]
@@ -185,6 +192,95 @@ def test_a_tenant_sees_nothing_of_another(either_service: Service) -> None:
     proof = ask("/v1/log/proofs/inclusion?index=0").json()
     assert proof["root"] != either_service.records.tenant("theirs").log.published.root.hex()
     assert get(either_service, f"/v1/events/{event['event_id']}", either_service.key(tenant="theirs")).is_success
+
+
+@dataclass(frozen=True, slots=True)
+class Theirs:
+    """What a tenant has: its key, what others may ask for, and what must not come back when they do."""
+
+    key: dict[str, str]
+    ids: tuple[str, ...]
+    marks: frozenset[str]
+
+
+ANOTHER = "tenant-alpha"
+
+
+@pytest.fixture(scope="module")
+def theirs(either_service: Service) -> Theirs:
+    """A tenant with an event, a mismatch, a test and a delivery in quarantine."""
+    receipt, account, kind = receipt_id(), receipt_id(), "alpha_receipt"
+    sender = either_service.add_source(ANOTHER, account=account)
+    tests = either_service.add_source(ANOTHER, account=account, test=True)
+    members = {"tenant_id": account, "receipt_type": kind}
+    unread = f'{{"event_type": "{receipt_id()}"}}'.encode()
+    for body in (revoked(receipt, **members), revoked(receipt, note="other", **members), unread):
+        sender.post(body)
+    tests.post(revoked(**members))
+    either_service.until_published(ANOTHER)
+    rows = [*sender.rows(), *tests.rows()]
+    hashes = [leaf_hash(either_service.entry(row.log_index, ANOTHER)).hex() for row in rows]
+    own = (receipt, account, kind, sender.source_id, tests.source_id, *(row.id for row in rows), *hashes)
+    return Theirs(
+        either_service.key("audit,export,operate,admin", ANOTHER),
+        (*own, f"receipt:{receipt}", f"receipt_type:{kind}"),
+        frozenset({*own, ANOTHER, base64.b64encode(unread).decode()}),
+    )
+
+
+def routes(service: Service) -> dict[str, list[tuple[str, bool]]]:
+    """Every route under /v1 that can be read, as the schema has it, and its query's parameters: is it an integer?"""
+    found: dict[str, list[tuple[str, bool]]] = {}
+    for path, operations in service.client.get("/schema/openapi.json").json()["paths"].items():
+        if path.startswith("/v1/") and "get" in operations:
+            declared = [one for one in operations["get"].get("parameters", []) if one["in"] == "query"]
+            found[path] = [(one["name"], "integer" in json.dumps(one["schema"])) for one in declared]
+    return found
+
+
+def questions(path: str, query: list[tuple[str, bool]], ids: Sequence[str]) -> Iterator[str]:
+    """Ways to ask there with each of these ids in each place; ids that hold no slash."""
+    known = path.replace("{provider}", "truthlocks").replace("{item_type}", "receipt")
+    filled = [re.sub(r"{\w+}", one, known) for one in ids] if "{" in known else [known]
+    yield from filled
+    for name, is_integer in query:
+        for value in ("0", "1") if is_integer else ids:
+            yield f"{filled[0]}?{name}={value}"
+
+
+@pytest.mark.parametrize("header", [{}, {"x-tenant-id": ANOTHER}], ids=["key alone", "x-tenant-id"])
+def test_no_route_shows_anything_of_another_tenant(
+    either_service: Service, theirs: Theirs, header: dict[str, str]
+) -> None:
+    """Whatever of its own is asked for, no answer has more of it than was asked; it is answered as what is nobody's."""
+    key = {**either_service.key("audit,export,operate,admin", "tenant-beta"), **header}
+    either_service.add_source("tenant-beta").post(revoked())
+    either_service.until_published("tenant-beta")
+    for path, query in routes(either_service).items():
+        made_up = [_like(one) for one in theirs.ids]
+        for asked, other in zip(questions(path, query, theirs.ids), questions(path, query, made_up), strict=True):
+            answer, nobody = get(either_service, asked, key), get(either_service, other, key)
+            shown = answer.text + str(answer.headers)
+            assert {mark for mark in theirs.marks if mark in shown and mark not in asked} == set(), asked
+            said = answer.text
+            for one, instead in zip(theirs.ids, made_up, strict=True):
+                said = said.replace(one, instead)
+            assert (answer.status_code, said) == (nobody.status_code, nobody.text), asked
+
+
+def test_every_route_shows_a_tenant_what_is_its_own(either_service: Service, theirs: Theirs) -> None:
+    """With its own key, each of them has something of it that was not in the question."""
+    for path, query in routes(either_service).items():
+        answers = {asked: get(either_service, asked, theirs.key) for asked in questions(path, query, theirs.ids)}
+        assert any(
+            mark in answer.text and mark not in asked for asked, answer in answers.items() for mark in theirs.marks
+        ), path
+
+
+def _like(own: str) -> str:
+    """The same with other digits and letters: of the same form, and nobody's."""
+    kind, colon, rest = own.rpartition(":")
+    return kind + colon + rest.translate(str.maketrans("0123456789abcdef", "1234567890bcdefa"))
 
 
 def test_a_tenant_cannot_be_named(service: Service) -> None:

@@ -1,15 +1,14 @@
-"""The state of an item: over HTTP, and every state from its events alone."""
+"""The state of an item over HTTP; every state from its events alone is in `test_item_states`."""
 
-from dataclasses import replace
+import json
 from typing import Any
 
 import httpx2
 import pytest
 import sqlalchemy as sa
 
-from receiver.audit.items import reversed_amount, state_of
-from receiver.audit.shapes import CrossCheckShape, EventShape, ItemShape
-from receiver.records.tables import deliveries
+from receiver import providers
+from receiver.records.tables import deliveries, sources
 from tests.receiver.service import Sender, Service, problem, receipt_id, revoked
 from translog.policy import Policy
 
@@ -140,6 +139,7 @@ def ask_raw(service: Service, key: dict[str, str], path: str) -> dict[str, Any]:
         ("/v1/items/truthlocks/receipt/%00", 400),
         ("/v1/items/truthlocks/%00/x", 400),
         ("/v1/items/truthlocks/receipt/x?source=%00", 400),
+        ("/v1/items/truthlocks/receipt/x?account=%ff", 400),
         ("/v1/items/truthlocks/receipt/x?sauce=y", 400),
         ("/v1/items/truthlocks/receipt/x?provider=y", 400),
     ],
@@ -152,18 +152,135 @@ def test_what_names_no_item(either_service: Service, key: dict[str, str], path: 
 
 
 def test_one_id_in_two_accounts(either_service: Service, key: dict[str, str]) -> None:
-    """409 that says to name the source; then each has its own answer."""
+    """409 that says by which parameters to tell them apart; by either, each has its own answer."""
     one, two = either_service.add_source(account="one"), either_service.add_source(account="two")
     receipt = receipt_id()
     one.post(revoked(receipt, tenant_id="one"))
     two.post(revoked(receipt, tenant_id="two", revoked_at="2026-11-20T07:00:00Z"))
 
     both = ask(either_service, key, f"receipt/{receipt}")
-    alone = ask(either_service, key, f"receipt/{receipt}", f"?source={two.source_id}").json()
 
     assert (both.status_code, problem(both)["code"]) == (409, "CONFLICT")
-    assert both.json()["details"] == {"source": ", ".join(sorted([one.source_id, two.source_id]))}
-    assert (alone["since"], len(alone["events"])) == ("2026-11-20T07:00:00.000000Z", 1)
+    assert both.json()["details"] == {
+        "source": ", ".join(sorted([one.source_id, two.source_id])),
+        "account": "one, two",
+    }
+    assert "?source=" in both.json()["detail"]
+    assert "?account=" in both.json()["detail"]
+    for query in (f"?source={two.source_id}", "?account=two"):
+        alone = ask(either_service, key, f"receipt/{receipt}", query).json()
+        assert (alone["since"], len(alone["events"])) == ("2026-11-20T07:00:00.000000Z", 1)
+
+
+def test_one_id_in_two_accounts_of_one_source(either_service: Service, key: dict[str, str]) -> None:
+    """Naming the source is not enough; what names no account belongs to either."""
+    sender, receipt = either_service.add_source(account=None), receipt_id()
+    moments = {"one": "2026-11-20T09:00:00Z", "two": "2026-11-20T08:00:00Z", None: "2026-11-20T10:00:00Z"}
+    for account, moment in moments.items():
+        sender.post(revoked(receipt, tenant_id=account, revoked_at=moment))
+
+    both = ask(either_service, key, f"receipt/{receipt}", f"?source={sender.source_id}")
+    accounts = {
+        name: ask(either_service, key, f"receipt/{receipt}", f"?account={name}&source={sender.source_id}").json()
+        for name in ("one", "two", "three")
+    }
+
+    assert (both.status_code, both.json()["details"]) == (409, {"source": sender.source_id, "account": "one, two"})
+    assert {name: (answer["since"][11:13], len(answer["events"])) for name, answer in accounts.items()} == {
+        "one": ("09", 2),
+        "two": ("08", 2),
+        "three": ("10", 1),
+    }
+
+
+def test_a_test_says_nothing_of_an_item_that_is_real(either_service: Service, key: dict[str, str]) -> None:
+    """It is left out, unless its source is named, of the environment that this has now."""
+    live, test = either_service.add_source(), either_service.add_source(test=True)
+    receipt, other = receipt_id(), receipt_id()
+    test.post(revoked(receipt, revoked_at="2026-11-20T07:00:00Z"))
+    test.post(revoked(other))
+    live.post(revoked(receipt))
+
+    def states(source: str = "") -> list[tuple[str, int]]:
+        answers = [ask(either_service, key, f"receipt/{one}", source).json() for one in (receipt, other)]
+        return [(answer["state"], len(answer["events"])) for answer in answers]
+
+    assert states() == [("taken_back", 1), ("no_record", 0)]
+    assert states(f"?source={live.source_id}") == [("taken_back", 1), ("no_record", 0)]
+    assert states(f"?source={test.source_id}") == [("taken_back", 1), ("taken_back", 1)]
+    with either_service.records.database.write() as tx:
+        tx.execute(sa.update(sources).where(sources.c.id == test.source_id).values(environment="live"))
+    assert states(f"?source={test.source_id}") == [("no_record", 0), ("no_record", 0)]
+
+
+@pytest.mark.parametrize("provider", providers.names())
+def test_items_of_every_provider_are_asked_for_alike(
+    either_service: Service, key: dict[str, str], provider: str
+) -> None:
+    """Of any type: what was never heard of has no record."""
+    answer = either_service.client.get(f"/v1/items/{provider}/whatever/x", headers=key)
+
+    assert (answer.status_code, answer.json()["state"]) == (200, "no_record")
+
+
+def job(state: str) -> dict[str, Any]:
+    """A declared job in that state."""
+    return {"type": f"issuance_job.{state}", "data": {"issuance_job": {"id": "job-1", "state": state}}}
+
+
+def badge(*, active: bool) -> dict[str, Any]:
+    """A declared badge, still active or not."""
+    return {"type": "badge.revoked", "data": {"earnedBadgeId": "b-1", "isActive": active}}
+
+
+def cancellation(transaction: str, status: str) -> dict[str, Any]:
+    """A declared cancellation of the same points."""
+    data = {"id": transaction, "status": status, "details": {"points": {"total": 60}}}
+    return {"type": "pending_points.canceled", "data": data, "request": {"bucket_id": "lcppb_1"}}
+
+
+STORIES: dict[tuple[str, str], list[tuple[dict[str, Any], str]]] = {
+    ("thanx", "issuance_job/job-1"): [(job("revoking"), "pending"), (job("revoked"), "taken_back")],
+    ("capillary", "badge/b-1"): [(badge(active=True), "not_taken_back"), (badge(active=False), "taken_back")],
+    ("voucherify", "pending_points/lcppb_1"): [
+        (cancellation("lctx_1", "PENDING"), "pending"),
+        (cancellation("lctx_1", "REJECTED"), "not_taken_back"),
+        (cancellation("lctx_2", "PENDING"), "pending"),
+        (cancellation("lctx_2", "APPROVED"), "taken_back"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("provider", "item"), STORIES)
+def test_what_became_of_it_step_by_step(either_service: Service, key: dict[str, str], provider: str, item: str) -> None:
+    """Each delivery brings the item into the state beside it."""
+    sender = either_service.add_source(provider=provider, account=None)
+
+    for delivery, state in STORIES[provider, item]:
+        assert sender.post(json.dumps(delivery).encode()).json()["status"] == "recorded"
+        answer = either_service.client.get(f"/v1/items/{provider}/{item}?source={sender.source_id}", headers=key)
+        assert answer.json()["state"] == state
+
+
+def test_reversed_in_part_and_then_in_all(either_service: Service, key: dict[str, str]) -> None:
+    """Of what was redeemed; the amount reversed so far, and since when it is all of it."""
+    sender = either_service.add_source(provider="scrip", account=None)
+    redemption = receipt_id()
+
+    def tell(kind: str, **data: object) -> None:
+        document = {"id": receipt_id(), "type": kind, "data": {"redemption_id": redemption, "asset_id": "a", **data}}
+        assert sender.post(json.dumps(document).encode()).json()["status"] == "recorded"
+
+    def state() -> tuple[str, str | None, str | None]:
+        answer = either_service.client.get(f"/v1/items/scrip/redemption/{redemption}", headers=key).json()
+        return answer["state"], answer["since"], answer["reversed_amount"]
+
+    tell("redemption.completed", amount="500.00", quantity=None)
+    assert state() == ("no_record", None, None)
+    tell("redemption.reversed", id=receipt_id(), amount="200.50", reason="r", created_at="2026-11-20T09:00:00Z")
+    assert state() == ("partly", "2026-11-20T09:00:00.000000Z", "200.50")
+    tell("redemption.reversed", id=receipt_id(), amount="299.5", reason="r", created_at="2026-11-20T10:00:00Z")
+    assert state() == ("taken_back", "2026-11-20T10:00:00.000000Z", "500.00")
 
 
 def test_an_item_whose_events_are_erased(either_service: Service, either_sender: Sender, key: dict[str, str]) -> None:
@@ -181,112 +298,3 @@ def test_an_item_whose_events_are_erased(either_service: Service, either_sender:
     assert shown["erased"] is True
     assert (shown["item"], shown["account"], shown["occurred_at"], shown["details"]) == (None, None, None, {})
     assert (shown["effect"], shown["log_index"]) == ("revoked", event["log_index"])
-
-
-# ---- every state, from events alone -------------------------------------------------------------------------------
-
-EVENT = EventShape(
-    id="e",
-    source="s",
-    provider="p",
-    event="t",
-    item=ItemShape("i", "1"),
-    effect="revoked",
-    extent="full",
-    amount=None,
-    quantity=None,
-    reason=None,
-    via="webhook",
-    scheme="token",
-    account=None,
-    operation=None,
-    occurred_at="2026-11-20T09:00:00.000000Z",
-    received_at="2026-11-20T09:00:01.000000Z",
-    logged_at="2026-11-20T09:00:02.000000Z",
-    log_index=0,
-    leaf_hash="",
-    cross_check=CrossCheckShape(),
-    breaches=[],
-    mismatches=[],
-    details={},
-    erased=False,
-)
-AT = "2026-11-20T{}:00:00.000000Z"
-
-
-def told(*effects: str, extent: str = "full") -> list[EventShape]:
-    """Events with these effects, an hour apart."""
-    return [
-        replace(EVENT, id=str(hour), effect=effect, extent=extent, occurred_at=AT.format(f"{hour:02}"))
-        for hour, effect in enumerate(effects)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("effects", "extent", "state", "hour"),
-    [
-        (["revoked"], "full", "taken_back", "00"),
-        (["canceled"], "full", "taken_back", "00"),
-        (["reversed"], "full", "taken_back", "00"),
-        (["reversed"], "partial", "partly", "00"),
-        (["reversed"], "unknown", "partly", "00"),
-        (["reversed", "reversed"], "partial", "partly", "00"),
-        (["revoking"], "full", "pending", "00"),
-        (["canceling"], "full", "pending", "00"),
-        (["revoking", "revoked"], "full", "taken_back", "01"),
-        (["revoked", "revoking"], "full", "taken_back", "00"),
-        (["refused"], "full", "not_taken_back", "00"),
-        (["rejected"], "full", "not_taken_back", "00"),
-        (["activated"], "full", "not_taken_back", "00"),
-        (["revoking", "refused"], "full", "pending", "00"),
-        (["refused", "revoking"], "full", "pending", "01"),
-        (["refused", "revoked"], "full", "taken_back", "01"),
-    ],
-)
-def test_the_state_follows_from_the_effects(effects: list[str], extent: str, state: str, hour: str) -> None:
-    """What takes back outweighs what is under way, and that outweighs what does not take back."""
-    assert state_of(told(*effects, extent=extent)) == (state, AT.format(hour))
-
-
-def test_without_events_there_is_no_record() -> None:
-    """Nor since when."""
-    assert state_of([]) == ("no_record", None)
-
-
-def test_contradicted_it_is_disputed() -> None:
-    """Whatever its effects say, since it was contradicted."""
-    check = CrossCheckShape("contradicted", "log", AT.format("05"))
-
-    assert state_of([*told("revoked"), replace(EVENT, cross_check=check)]) == ("disputed", AT.format("05"))
-
-
-def test_an_erased_event_says_nothing() -> None:
-    """It is passed over, unless all are erased."""
-    gone = replace(EVENT, erased=True, occurred_at=None)
-
-    assert state_of([gone]) == ("erased", None)
-    assert state_of([gone, *told("revoking")]) == ("pending", AT.format("00"))
-
-
-def test_where_no_time_is_given_it_is_that_of_receipt() -> None:
-    """Since is never empty for what happened."""
-    assert state_of([replace(EVENT, occurred_at=None)]) == ("taken_back", "2026-11-20T09:00:01.000000Z")
-
-
-def test_amounts_are_added_exactly() -> None:
-    """As decimals, each act once however often it is told; refused ones are not."""
-    first = replace(EVENT, effect="reversed", operation="op-1", amount="0.10")
-    events = [
-        first,
-        replace(first, id="again"),
-        replace(first, id="x", operation="op-2", amount="0.20"),
-        replace(first, id="y", operation=None, amount="1e30"),
-        replace(first, id="z", operation=None, amount="0.000000000000000000001"),
-        replace(first, id="r", operation="op-3", effect="refused", amount="5"),
-        replace(first, id="n", operation="op-4", amount=None),
-        replace(first, id="u", operation="op-5", amount="a lot"),
-    ]
-
-    assert reversed_amount(events[:3]) == "0.30"
-    assert reversed_amount(events) == "1000000000000000000000000000000.300000000000000000001"
-    assert reversed_amount([EVENT]) is None
