@@ -11,28 +11,33 @@ from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar, Response, Router
-from litestar.datastructures import State
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import Message, Scope
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.access import provide_tenant
 from receiver.audit.events import EventsController
 from receiver.audit.proofs import ProofsController
+from receiver.audit.quarantine import QuarantineController
 from receiver.audit.tiles import TilesController
 from receiver.errors import EXCEPTION_HANDLERS
 from receiver.health import HealthController, unless_closed
 from receiver.intake.hotpath import HotPath
+from receiver.intake.reprocessing import ReprocessingController
 from receiver.intake.routes import webhook_route
 from receiver.intake.service import Intake
+from receiver.intake.sources import SourcesController
 from receiver.intake.tallies import Tallies
 from receiver.metrics import Metrics
 from receiver.publishing import Publisher
 from receiver.records.apikeys import Uses
 from receiver.records.opening import Records
+from receiver.records.probes import sweep_probes
 
 SOURCES_EVERY = 0.5
 WAL_EVERY = 0.1
@@ -66,6 +71,7 @@ def create_app(records: Records) -> HotPath:
             asyncio.create_task(tallies.run()),
             asyncio.create_task(_every(SOURCES_EVERY, intake.endpoints.refresh)),
             asyncio.create_task(_every(SOURCES_EVERY, lambda: asyncio.to_thread(records.reload))),
+            asyncio.create_task(_every(SOURCES_EVERY, lambda: asyncio.to_thread(sweep_probes, records))),
             asyncio.create_task(_every(USES_EVERY, lambda: asyncio.to_thread(uses.note))),
             asyncio.create_task(_every(WAL_EVERY, lambda: asyncio.to_thread(records.database.checkpoint_wal))),
         ]
@@ -86,7 +92,17 @@ def create_app(records: Records) -> HotPath:
             await publisher.publish()
 
     app = Litestar(
-        route_handlers=[webhook_route(intake), EventsController, ProofsController, TilesController, HealthController],
+        route_handlers=[
+            webhook_route(intake),
+            SourcesController,
+            EventsController,
+            QuarantineController,
+            ReprocessingController,
+            ProofsController,
+            TilesController,
+            HealthController,
+        ],
+        before_send=[_tell_all_methods],
         dependencies={"tenant": Provide(provide_tenant)},
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[lifespan],
@@ -111,6 +127,16 @@ def create_app(records: Records) -> HotPath:
         debug=False,
     )
     return HotPath(app, intake)
+
+
+async def _tell_all_methods(message: Message, scope: Scope) -> None:
+    """To OPTIONS the framework answers with the methods of a path's first handler, and leaves out those of others."""
+    if scope["type"] != "http" or scope["method"] != "OPTIONS" or message["type"] != "http.response.start":
+        return
+    if message["status"] == HTTPStatus.NO_CONTENT:
+        app, path = scope["litestar_app"], scope["path_template"]
+        methods = next(route.methods for route in app.routes if route.path_format == path)
+        MutableScopeHeaders.from_message(message)["allow"] = ", ".join(sorted(methods))
 
 
 async def _as_every_404(response: Response[Any]) -> Response[Any]:

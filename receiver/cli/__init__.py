@@ -5,7 +5,10 @@ import click
 from receiver.cli.demo import demo
 from receiver.cli.keys import key, log_key
 from receiver.cli.maintenance import fsck, init, migrate, recover
+from receiver.cli.probe import probe
+from receiver.cli.quarantine import quarantine
 from receiver.cli.serving import serve
+from receiver.cli.source_changes import disable, enable, rotate_, set_
 from receiver.cli.sources import source
 
 
@@ -15,5 +18,7 @@ def cli() -> None:
     """Rescind: receives the notice that something was taken back, and keeps it so that it can be proved."""
 
 
-for command in (demo, fsck, init, key, log_key, migrate, recover, serve, source):
+for command in (disable, enable, probe, rotate_, set_):
+    source.add_command(command)
+for command in (demo, fsck, init, key, log_key, migrate, quarantine, recover, serve, source):
     cli.add_command(command)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -12,18 +13,18 @@ import click
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.intake.sourcing import SettingError
 from receiver.records.engine import UnsafeDatabaseError
 from receiver.records.migrations import SchemaError
 from receiver.records.opening import DEFAULT_TENANT, Records, RecordsError
+from receiver.records.secrets import MAX_SECRET
+from receiver.records.sources import MAX_NAME, is_name
 from receiver.records.vault import VaultError
 from receiver.settings import Settings, load
 from translog.errors import TranslogError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-MAX_SECRET = 4096
-MAX_NAME = 256
 
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./rescind-data, or RESCIND_DATA]"
@@ -73,7 +74,7 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except (RecordsError, VaultError, UnsafeDatabaseError, SchemaError, TranslogError) as error:
+        except (RecordsError, SettingError, VaultError, UnsafeDatabaseError, SchemaError, TranslogError) as error:
             raise click.ClickException(str(error)) from error
         except SQLAlchemyError as error:
             raise click.ClickException(f"the database: {str(error).splitlines()[0]}") from error
@@ -85,9 +86,19 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
 
 def printable(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     """A callback for names: text that can be printed, kept, and written in a URL's query."""
-    if value is not None and not (0 < len(value) <= MAX_NAME and value.isprintable() and value == value.strip()):
+    if value is not None and not is_name(value):
         raise click.BadParameter(f"{value!a} must be 1 to {MAX_NAME} printable characters, without spaces around them")
     return value
+
+
+def duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """A callback for lengths of time: a number and its unit, `90s`, `15m`, `24h` or `7d`, or `0`; in seconds."""
+    if value is None:
+        return None
+    found = re.fullmatch("([0-9]{1,6})([smhd])|0", value)
+    if found is None:
+        raise click.BadParameter(f"{value!a} must be a number and its unit, such as 90s, 15m, 24h or 7d")
+    return 0 if value == "0" else int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
 
 
 def read_secret(file: Path | None, *, from_stdin: bool) -> str | None:

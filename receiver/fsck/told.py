@@ -1,8 +1,9 @@
 """What the entries tell of tenants, sources and API keys, and the rows that these have.
 
 A change of settings and the entry that tells of it are one transaction. So whatever has a row was told of, whatever was
-told of has a row, and a key that was said to be revoked must be. What a row says beyond that (a name, a scheme, scopes)
-stands in no entry and is not checked; what is sealed must open with the data key.
+told of has a row; a key that was said to be revoked must be, and a source be disabled or not as was said last. What a
+row says beyond that (a name, a scheme, scopes) stands in no entry and is not checked; what is sealed must open with the
+data key.
 """
 
 from collections import defaultdict
@@ -18,6 +19,7 @@ from receiver.records.vault import VaultError
 from translog.evidence import Leaf
 
 _TOLD = frozenset({Kind.TENANT, Kind.SOURCE, Kind.KEY})
+_ENABLED = {"enabled": True, "disabled": False}
 
 
 class Told:
@@ -25,6 +27,7 @@ class Told:
 
     def __init__(self) -> None:
         self._actions: dict[tuple[int | None, str], dict[str, set[str]]] = defaultdict(dict)
+        self._enabled: dict[tuple[int | None, str], bool] = {}
         self.incomplete: set[int | None] = set()
         """Tenants of whose entries one cannot be read: nobody can say what it told."""
 
@@ -33,6 +36,8 @@ class Told:
         match leaf.facts:
             case {"id": str(subject), "action": str(action)} if leaf.kind in _TOLD:
                 self._actions[tenant_id, leaf.kind].setdefault(subject, set()).add(action)
+                if leaf.kind == Kind.SOURCE and action in _ENABLED:
+                    self._enabled[tenant_id, subject] = _ENABLED[action]
             case _:
                 pass
 
@@ -44,6 +49,10 @@ class Told:
         """All that was told of these, by id: what was done."""
         return self._actions.get((tenant_id, kind), {})
 
+    def is_enabled(self, tenant_id: int, source_id: str) -> bool:
+        """Whether that source takes deliveries, by what was told of it last."""
+        return self._enabled.get((tenant_id, source_id), True)
+
 
 def check_told(tx: sa.Connection, told: Told, notes: Notes) -> None:
     """Compare what was told with the rows, both ways."""
@@ -51,8 +60,14 @@ def check_told(tx: sa.Connection, told: Told, notes: Notes) -> None:
         if tenant.id in told.incomplete:
             continue  # what is wrong with its entries is said already
         _compare(Kind.TENANT, told.of(tenant.id, Kind.TENANT), [tenant.name], notes)
-        mine = sa.select(sources.c.id).where(sources.c.tenant_id == tenant.id)
-        _compare(Kind.SOURCE, told.of(tenant.id, Kind.SOURCE), tx.execute(mine).scalars(), notes)
+        mine = sa.select(sources.c.id, sources.c.enabled).where(sources.c.tenant_id == tenant.id)
+        enabled = {row.id: row.enabled for row in tx.execute(mine)}
+        of_sources = told.of(tenant.id, Kind.SOURCE)
+        _compare(Kind.SOURCE, of_sources, enabled, notes)
+        for source_id in sorted(enabled.keys() & of_sources.keys()):
+            if enabled[source_id] != told.is_enabled(tenant.id, source_id):
+                state = "enabled" if enabled[source_id] else "disabled"
+                notes.fault(f"source {source_id}", f"is {state}, and the entries say otherwise")
         keys = sa.select(api_keys.c.id, api_keys.c.revoked_at).where(api_keys.c.tenant_id == tenant.id)
         revoked = {row.id: row.revoked_at is not None for row in tx.execute(keys)}
         of_keys = told.of(tenant.id, Kind.KEY)

@@ -9,19 +9,36 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from prometheus_client import Counter as PrometheusCounter
 
 from receiver import providers
-from receiver.intake.signatures import Secret, Verifier, scheme_from_options, verifier
+from receiver.intake.signatures import Scheme, Secret, Verifier, check_secret, scheme_from_options, verifier
 from receiver.metrics import Metrics
 from receiver.providers import Provider
 from receiver.records.opening import Records, Tenant
+from receiver.records.probes import MAX_HELD, load_probes
 from receiver.records.sources import Source, load_sources, sources_version
 
 _log = logging.getLogger(__name__)
 
 LOOK_AGAIN_AFTER = 0.1  # seconds between two looks for ids that nobody knows
+
+
+@dataclass(slots=True)
+class Probe:
+    """A probe of a source that is on; `left` is how many more refused deliveries this process takes to hold."""
+
+    until: datetime
+    left: int = MAX_HELD
+
+    def takes(self, received_at: float) -> bool:
+        """Whether a delivery that was refused now (Unix seconds) is to be held. Each that is counts, held or not."""
+        if self.left <= 0 or received_at >= self.until.timestamp():
+            return False
+        self.left -= 1
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +51,7 @@ class Endpoint:
     verifier: Verifier
     counts: Counter[str]
     metrics: Metrics
+    probe: Probe | None = None
     counters: dict[str, PrometheusCounter] = field(default_factory=dict[str, PrometheusCounter])
 
     def count(self, status: str) -> None:
@@ -53,6 +71,7 @@ class Endpoints:
         self._metrics = metrics
         self._by_id: dict[str, Endpoint] = {}
         self._version = b""
+        self._probes: dict[str, datetime] = {}
         self._loading = asyncio.Lock()
         self._looked_at = 0.0
 
@@ -82,12 +101,12 @@ class Endpoints:
         return list(self._by_id.values())
 
     def _load(self) -> list[Source] | None:
-        version = sources_version(self._records)
-        if version == self._version:
+        version, probes = sources_version(self._records), load_probes(self._records)
+        if version == self._version and probes == self._probes:
             return None
         self._records.reload()
         sources = load_sources(self._records)
-        self._version = version
+        self._version, self._probes = version, probes
         return sources
 
     def _endpoints(self, sources: Sequence[Source]) -> dict[str, Endpoint]:
@@ -104,7 +123,11 @@ class Endpoints:
 
     def _endpoint(self, source: Source) -> Endpoint:
         scheme = scheme_from_options(source.scheme, source.scheme_options)
-        secrets = [Secret(one.id, one.value, one.not_before, one.not_after) for one in source.secrets]
+        secrets = [
+            Secret(one.id, one.value, one.not_before, one.not_after)
+            for one in source.secrets
+            if one.not_after is None or _fits(scheme, one.value)
+        ]
         known = self._by_id.get(source.id)
         return Endpoint(
             source=source,
@@ -113,4 +136,23 @@ class Endpoints:
             verifier=verifier(scheme, secrets, source.replay_window),
             counts=Counter() if known is None else known.counts,
             metrics=self._metrics,
+            probe=self._probe(source.id, None if known is None else known.probe),
         )
+
+    def _probe(self, source_id: str, known: Probe | None) -> Probe | None:
+        until = self._probes.get(source_id)
+        if until is None:
+            return None
+        return known if known is not None and known.until == until else Probe(until)
+
+
+def _fits(scheme: Scheme, secret: str) -> bool:
+    """Whether a secret that has an end can still be used: a change of scheme that it did not fit has ended it.
+
+    That it has is not asked of the clock, which may stand behind that of the machine where the scheme was changed.
+    """
+    try:
+        check_secret(scheme, secret)
+    except ValueError:
+        return False
+    return True

@@ -73,7 +73,7 @@ class Hmac(_Scheme):
     encoding: Encoding = "hex"
     key_form: KeyForm = "text"
     """How the key's bytes are written in the secret: as themselves (UTF-8, without a leading `whsec_` or with it), as
-    base64, or as hex."""
+    base64, or as hex. A leading `whsec_` is no base64 and no hex: before these it is left out."""
     strip_whitespace: bool = False
     """Signed is the body without the whitespace outside of its JSON strings."""
 
@@ -199,11 +199,12 @@ def secret_key(scheme: Scheme, value: str) -> bytes:
             if len(key) > _MAX_STANDARD_KEY:
                 raise ValueError(f"the secret is {len(key)} bytes; Standard Webhooks allows {_MAX_STANDARD_KEY}")
         case Hmac(key_form="base64"):
-            key = _from_base64(value)
+            key = _from_base64(value.removeprefix(_SECRET))
         case Hmac(key_form="hex"):
-            if not re.fullmatch("(?:[0-9a-fA-F]{2})*", value):
+            digits = value.removeprefix(_SECRET)
+            if not re.fullmatch("(?:[0-9a-fA-F]{2})*", digits):
                 raise ValueError("the secret is not hex: two digits for each byte, and nothing else")
-            key = bytes.fromhex(value)
+            key = bytes.fromhex(digits)
         case Hmac(key_form="text-without-whsec"):
             key = as_text.removeprefix(_SECRET.encode())
         case Token():

@@ -1,5 +1,7 @@
 """A delivery, from its first byte to its answer: the table of the design's section 6, top to bottom."""
 
+import asyncio
+import logging
 import time
 from datetime import UTC, datetime
 from typing import cast
@@ -8,21 +10,21 @@ from litestar.types import HTTPScope, Receive
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.answer import Answer
-from receiver.events import Via
 from receiver.intake import answers
 from receiver.intake.admission import Limiter, Proxies
-from receiver.intake.endpoints import Endpoint, Endpoints
+from receiver.intake.endpoints import Endpoint, Endpoints, Probe
 from receiver.intake.recorder import Recorder, Unavailable
 from receiver.intake.signatures import Authenticated, Refused
 from receiver.intake.submission import Submission
 from receiver.metrics import Metrics
-from receiver.providers import Ignored, Unfit
-from receiver.records import keyed
 from receiver.records.opening import Records
-from receiver.strictjson import NotJson, parse
+from receiver.records.probes import Delivery, hold
 
-NOT_JSON = "not_json"
-OTHER_ACCOUNT = "other_account"
+HOLDING = 2.0  # seconds that an answer waits for its delivery to be held
+
+_UNAUTHENTICATED = frozenset({"missing_signature", "malformed_signature", "wrong_signature"})
+
+_log = logging.getLogger(__name__)
 
 
 class _TooLargeError(Exception):
@@ -40,11 +42,13 @@ class Intake:
         settings = records.settings
         self.endpoints = Endpoints(records, metrics)
         self.recorder = Recorder(records, settings.queue, metrics)
+        self._records = records
         self._metrics = metrics
         self._max_body = settings.max_body
         self._proxies = Proxies(settings.trusted_proxies)
         self._refusals = Limiter(settings.refusals_per_minute)
         self._admissions: dict[str, Limiter] = {}
+        self._holding = asyncio.Lock()
 
     async def receive(self, scope: HTTPScope, receive: Receive, source_id: str) -> Answer:
         """Take one delivery to that source and give its answer."""
@@ -68,6 +72,8 @@ class Intake:
         verdict = endpoint.verifier.verify(cast("list[tuple[bytes, bytes]]", scope["headers"]), body, now)
         if isinstance(verdict, Refused):
             endpoint.count(f"refused:{verdict.reason}")
+            if endpoint.probe is not None:
+                await self._hold(endpoint, endpoint.probe, verdict, scope, body, now)
             return self._unless_too_many(scope, answers.refused(verdict))
         if wait := self._over_rate(endpoint, now):
             endpoint.count("refused:too_many")
@@ -83,6 +89,23 @@ class Intake:
             return answers.unavailable(str(error))
         endpoint.count(outcome.status if outcome.new else "duplicate")
         return answers.kept(outcome)
+
+    async def _hold(
+        self, endpoint: Endpoint, probe: Probe, refusal: Refused, scope: HTTPScope, body: bytes, now: float
+    ) -> None:
+        """Hold a refused delivery for the probe that is on. Whether that works out changes nothing for its sender."""
+        if refusal.reason not in _UNAUTHENTICATED or not probe.takes(now):
+            return
+        delivery = Delivery(now, tuple(scope["headers"]), body)
+        try:
+            # One at a time: a database that is locked is not to use up the threads that others need.
+            async with asyncio.timeout(HOLDING), self._holding:
+                if not await asyncio.to_thread(hold, self._records, endpoint.source.id, delivery):
+                    probe.left = 0
+        except Exception as error:  # noqa: BLE001  (whatever it is, the answer is 401)
+            _log.warning(
+                "a refusal of source %s is not held for its probe: %s", endpoint.source.id, type(error).__name__
+            )
 
     def _unless_too_many(self, scope: HTTPScope, answer: Answer) -> Answer:
         client = scope["client"]
@@ -121,59 +144,17 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
 
 def submission_of(endpoint: Endpoint, verdict: Authenticated, body: bytes, received_at: datetime) -> Submission | None:
     """What an authenticated delivery is to be kept as; None if its type bears on nothing we keep."""
-    try:
-        reading = endpoint.provider.read(parse(body))
-    except NotJson:
-        return _quarantined(endpoint, verdict, body, received_at, NOT_JSON)
-    if isinstance(reading, Ignored):
-        return None
-    if isinstance(reading, Unfit):
-        return _quarantined(endpoint, verdict, body, received_at, reading.reason)
-    event, account = reading.event, endpoint.source.account
-    if account is not None and event.account is not None and event.account != account:
-        return _quarantined(endpoint, verdict, body, received_at, OTHER_ACCOUNT)
-    key = endpoint.tenant.hash_key
-    dedupe = keyed.dedupe_key(key, endpoint.source.id, reading.via, reading.key)
-    item = keyed.item_key(key, endpoint.provider.name, event.item)
-    return Submission(
+    source = endpoint.source
+    unread = Submission(
         tenant=endpoint.tenant,
-        source_id=endpoint.source.id,
+        source_id=source.id,
         provider=endpoint.provider,
-        test=endpoint.source.test,
-        replay_window=endpoint.source.replay_window,
-        via=reading.via,
+        test=source.test,
+        replay_window=source.replay_window,
         scheme=verdict.scheme,
         secret_id=verdict.secret_id,
         received_at=received_at,
         headers=verdict.headers,
         body=body,
-        group_key=item if endpoint.provider.key_names_item else dedupe,
-        dedupe_key=dedupe,
-        content_key=keyed.content_key(key, reading.digest),
-        event=event,
-        event_data=event.data(),
-        item_key=item,
     )
-
-
-def _quarantined(
-    endpoint: Endpoint, verdict: Authenticated, body: bytes, received_at: datetime, reason: str
-) -> Submission:
-    key = keyed.quarantine_key(endpoint.tenant.hash_key, endpoint.source.id, body)
-    return Submission(
-        tenant=endpoint.tenant,
-        source_id=endpoint.source.id,
-        provider=endpoint.provider,
-        test=endpoint.source.test,
-        replay_window=endpoint.source.replay_window,
-        via=Via.WEBHOOK,
-        scheme=verdict.scheme,
-        secret_id=verdict.secret_id,
-        received_at=received_at,
-        headers=verdict.headers,
-        body=body,
-        group_key=key,
-        dedupe_key=key,
-        content_key=key,
-        reason=reason,
-    )
+    return unread.read(source.account)

@@ -1,41 +1,56 @@
-"""Sources and their secrets: who may deliver, how it is authenticated, and for which account.
+"""Sources: who may deliver, how it is authenticated, and for which account.
 
-A secret enters by standard input or a file, or is made here and shown once; it is kept encrypted, belongs to one
-source only, and may overlap with others for a time, so that it can be rotated without losing a delivery.
+A source keeps its id, its provider and its name; all else about it may change. Every change runs under its log's lock
+(`change_source`), so of two at once the second sees what the first one did; and it is one transaction with the entries
+that tell of it, which never hold a secret.
+
+A secret enters by standard input, a file or a request, or is made here and shown once; it is kept encrypted, belongs to
+one source only, and may overlap with others for a time, so that it can be rotated without losing a delivery.
 """
 
 import hashlib
-import hmac
 import json
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from receiver.events import Kind, new_id, parse_time
+from receiver.events import Kind, format_time, new_id, parse_time
 from receiver.records.journal import change
 from receiver.records.opening import Records, RecordsError, Tenant
+from receiver.records.secrets import (
+    ListedSecret,
+    StoredSecret,
+    end_secrets,
+    keep_secret,
+    list_secrets,
+    new_secret,
+    open_secrets,
+    secret_rows,
+)
 from receiver.records.tables import secrets as secrets_table
 from receiver.records.tables import sources as sources_table
 from receiver.records.tables import tenants as tenants_table
-from receiver.records.vault import VaultError
 
 DEFAULT_REPLAY_WINDOW = 300
 
-_log = logging.getLogger(__name__)
+MAX_NAME = 256
+"""Characters of a name."""
+
+_ID = re.compile("[0-9a-f-]{36}")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSecret:
-    """A secret in the clear, and when it may be used."""
+class NoSuchSourceError(RecordsError):
+    """The tenant has no source of that id or name."""
 
-    id: str
-    value: str = field(repr=False)
-    not_before: datetime | None
-    not_after: datetime | None
+
+class TakenError(RecordsError):
+    """The name, or the secret, belongs to a source already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,25 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedSource:
+    """A source as lists show it: all that there is to know of it but its secrets' values."""
+
+    id: str
+    name: str
+    provider: str
+    scheme: str
+    scheme_options: dict[str, str | bool]
+    account: str | None
+    environment: str
+    enabled: bool
+    replay_window: int
+    rate_limit: int | None
+    webhook_path: str
+    created_at: str
+    secrets: list[ListedSecret]
+
+
+@dataclass(frozen=True, slots=True)
 class NewSource:
     """What a source is made of; the rest is settled here."""
 
@@ -70,45 +104,116 @@ class NewSource:
     rate_limit: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a source is to be from now on, and a new secret if it is to have one.
+
+    The others then end `overlap` seconds from now, if they do not end earlier anyway.
+    """
+
+    source: Source
+    secret: StoredSecret | None = None
+    overlap: int = 0
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be a name: it can be printed, kept, and written in a URL's query."""
+    return 0 < len(text) <= MAX_NAME and text.isprintable() and text == text.strip()
+
+
+def webhook_path(source_id: str) -> str:
+    """Where deliveries to a source are sent."""
+    return f"/webhooks/{source_id}"
+
+
+# ---- changing -------------------------------------------------------------------------------------------------------
+
+
 def add_source(records: Records, tenant: Tenant, new: NewSource, secret: str, by: str = "command") -> str:
     """Keep a new source with its first secret, and log it; the source's id.
 
-    Raises RecordsError if the name is taken, or the secret already belongs to a source.
+    Raises TakenError if the name is taken, or the secret already belongs to a source.
     """
-    source_id, secret_id = new_id(), new_id()
+    source_id = new_id()
+    with _unless_taken(tenant, new.name), change(records.database, tenant.log) as changing:
+        changing.tx.execute(
+            sa.insert(sources_table).values(
+                id=source_id,
+                tenant_id=tenant.id,
+                name=new.name,
+                provider=new.provider,
+                enabled=True,
+                created_at=changing.now,
+                **_settings(new),
+            )
+        )
+        keep_secret(changing.tx, records, source_id, new_secret(secret), changing.now)
+        changing.tell(Kind.SOURCE, {"action": "added", "by": by, "id": source_id})
+    return source_id
+
+
+def change_source(
+    records: Records, tenant: Tenant, source_id: str, decide: Callable[[Source], Decision], by: str = "command"
+) -> ListedSource:
+    """Change a source as `decide` says, and log it; the source as it is then.
+
+    `decide` is given the source as it is, with the secrets that have not ended, and is asked under the log's lock: what
+    it raises leaves everything as it was. Each kind of change that changes something is an entry: `changed`, `disabled`
+    or `enabled`, `rotated`. Raises NoSuchSourceError; TakenError if the new secret belongs to a source, this one
+    included.
+    """
+    with _unless_taken(tenant), change(records.database, tenant.log) as changing:
+        tx, now = changing.tx, changing.now
+        before = _find(tx, records, tenant, source_id, now)
+        decision = decide(before)
+        after = decision.source
+        values = _settings(after)
+        actions: list[str] = []
+        if values != _settings(before):
+            actions.append("changed")
+        if after.enabled != before.enabled:
+            actions.append("enabled" if after.enabled else "disabled")
+        if actions:
+            its = sa.update(sources_table).where(sources_table.c.id == source_id)
+            tx.execute(its.values(enabled=after.enabled, **values))
+        if decision.secret is not None:
+            actions.append("rotated")
+            end_secrets(tx, source_id, format_time(parse_time(now) + timedelta(seconds=decision.overlap)))
+            keep_secret(tx, records, source_id, decision.secret, now)
+        for action in actions:
+            changing.tell(Kind.SOURCE, {"action": action, "by": by, "id": source_id})
+        (listed,) = _listed(tx, sources_table.c.id == source_id)
+    return listed
+
+
+def _settings(source: NewSource | Source) -> dict[str, Any]:
+    """The columns that may change, besides `enabled`."""
+    return {
+        "scheme": source.scheme,
+        "scheme_options": json.dumps(dict(source.scheme_options), sort_keys=True),
+        "account": source.account,
+        "replay_window": source.replay_window,
+        "environment": "test" if source.test else "live",
+        "rate_limit": source.rate_limit,
+    }
+
+
+@contextmanager
+def _unless_taken(tenant: Tenant, name: str = "") -> Generator[None]:
     try:
-        with change(records.database, tenant.log) as changing:
-            changing.tx.execute(
-                sa.insert(sources_table).values(
-                    id=source_id,
-                    tenant_id=tenant.id,
-                    name=new.name,
-                    provider=new.provider,
-                    scheme=new.scheme,
-                    scheme_options=json.dumps(dict(new.scheme_options), sort_keys=True),
-                    account=new.account,
-                    replay_window=new.replay_window,
-                    environment="test" if new.test else "live",
-                    rate_limit=new.rate_limit,
-                    enabled=True,
-                    created_at=changing.now,
-                )
-            )
-            changing.tx.execute(
-                sa.insert(secrets_table).values(
-                    id=secret_id,
-                    source_id=source_id,
-                    value=records.vault.seal(f"secret/{secret_id}", secret.encode()),
-                    fingerprint=_fingerprint(records, secret),
-                    created_at=changing.now,
-                )
-            )
-            changing.tell(Kind.SOURCE, {"action": "added", "by": by, "id": source_id})
+        yield
     except IntegrityError as error:
         if "fingerprint" in str(error.orig):
-            raise RecordsError("this secret already belongs to a source; a secret is one source's only") from error
-        raise RecordsError(f"tenant {tenant.name} already has a source named {new.name!r}") from error
-    return source_id
+            raise TakenError("this secret already belongs to a source; a secret is one source's only") from error
+        raise TakenError(f"tenant {tenant.name} already has a source named {name!r}") from error
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+_SOURCES: sa.Select[*tuple[Any, ...]] = sa.select(sources_table, tenants_table.c.name.label("tenant")).join_from(
+    sources_table, tenants_table
+)
 
 
 def load_sources(records: Records) -> list[Source]:
@@ -117,71 +222,116 @@ def load_sources(records: Records) -> list[Source]:
     A secret that does not open with this data key is left out and logged: the other sources must go on.
     """
     with records.database.read() as tx:
-        rows = tx.execute(
-            sa.select(sources_table, tenants_table.c.name.label("tenant")).join_from(sources_table, tenants_table)
-        ).all()
-        secret_rows = tx.execute(sa.select(secrets_table).order_by(secrets_table.c.created_at)).all()
-    secrets: dict[str, list[StoredSecret]] = {}
-    for row in secret_rows:
-        try:
-            value = records.vault.open(f"secret/{row.id}", row.value).decode()
-        except VaultError as error:
-            _log.error("source %s: %s", row.source_id, error)
-            continue
-        secrets.setdefault(row.source_id, []).append(
-            StoredSecret(row.id, value, _time(row.not_before), _time(row.not_after))
-        )
+        rows = tx.execute(_SOURCES).all()
+        secrets = secret_rows(tx)
+    return [_source(row, open_secrets(records, secrets.get(row.id, []))) for row in rows]
+
+
+def list_sources(records: Records, tenant: Tenant) -> list[ListedSource]:
+    """Every source of a tenant, oldest first."""
+    with records.database.read() as tx:
+        return _listed(tx, sources_table.c.tenant_id == tenant.id)
+
+
+def get_source(records: Records, tenant: Tenant, source_id: str) -> ListedSource:
+    """One source of a tenant. Raises NoSuchSourceError."""
+    for source in list_sources(records, tenant):
+        if source.id == source_id:
+            return source
+    raise _no_source(source_id)
+
+
+def named_source(records: Records, tenant: Tenant, name: str) -> str:
+    """The id of a tenant's source of that name. Raises NoSuchSourceError."""
+    for source in list_sources(records, tenant):
+        if source.name == name:
+            return source.id
+    raise NoSuchSourceError(f"tenant {tenant.name} has no source named {name!r}")
+
+
+def sources_version(records: Records) -> bytes:
+    """A value that differs once any source or secret was changed; cheap to ask for often."""
+    columns = (secrets_table.c.id, secrets_table.c.not_before, secrets_table.c.not_after)
+    with records.database.read() as tx:
+        rows = tx.execute(sa.select(sources_table).order_by(sources_table.c.id)).all()
+        of_secrets = tx.execute(sa.select(*columns).order_by(secrets_table.c.id)).all()
+    return hashlib.sha256(repr((rows, of_secrets)).encode()).digest()
+
+
+def _find(tx: sa.Connection, records: Records, tenant: Tenant, source_id: str, now: str) -> Source:
+    row = None
+    if _ID.fullmatch(source_id):  # else it is not even text that a database need take
+        its = _SOURCES.where(sources_table.c.id == source_id, sources_table.c.tenant_id == tenant.id)
+        row = tx.execute(its).one_or_none()
+    if row is None:
+        raise _no_source(source_id)
+    not_ended = sa.or_(secrets_table.c.not_after.is_(None), secrets_table.c.not_after > now)
+    secrets = secret_rows(tx, secrets_table.c.source_id == source_id, not_ended)
+    return _source(row, open_secrets(records, secrets.get(source_id, [])))
+
+
+def _listed(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ListedSource]:
+    query = sa.select(sources_table).where(*where).order_by(sources_table.c.created_at, sources_table.c.id)
+    rows: Sequence[sa.Row[Any]] = tx.execute(query).all()
+    secrets = secret_rows(tx, secrets_table.c.source_id.in_(sa.select(sources_table.c.id).where(*where)))
     return [
-        Source(
+        ListedSource(
             id=row.id,
-            tenant=row.tenant,
             name=row.name,
             provider=row.provider,
             scheme=row.scheme,
             scheme_options=json.loads(row.scheme_options),
             account=row.account,
-            replay_window=row.replay_window,
-            test=row.environment == "test",
-            rate_limit=row.rate_limit,
+            environment=row.environment,
             enabled=row.enabled,
-            secrets=tuple(secrets.get(row.id, [])),
+            replay_window=row.replay_window,
+            rate_limit=row.rate_limit,
+            webhook_path=webhook_path(row.id),
+            created_at=row.created_at,
+            secrets=list_secrets(secrets.get(row.id, [])),
         )
         for row in rows
     ]
 
 
-def sources_version(records: Records) -> bytes:
-    """A value that differs once any source or secret was changed; cheap to ask for often."""
-    with records.database.read() as tx:
-        rows = tx.execute(
-            sa.select(sources_table.c.id, sources_table.c.enabled, sources_table.c.rate_limit, sources_table.c.scheme)
-            .add_columns(sources_table.c.scheme_options, sources_table.c.account, sources_table.c.replay_window)
-            .order_by(sources_table.c.id)
-        ).all()
-        secret_rows = tx.execute(
-            sa.select(secrets_table.c.id, secrets_table.c.not_before, secrets_table.c.not_after).order_by(
-                secrets_table.c.id
-            )
-        ).all()
-    return hashlib.sha256(repr((rows, secret_rows)).encode()).digest()
+def _source(row: sa.Row[Any], secrets: tuple[StoredSecret, ...]) -> Source:
+    return Source(
+        id=row.id,
+        tenant=row.tenant,
+        name=row.name,
+        provider=row.provider,
+        scheme=row.scheme,
+        scheme_options=json.loads(row.scheme_options),
+        account=row.account,
+        replay_window=row.replay_window,
+        test=row.environment == "test",
+        rate_limit=row.rate_limit,
+        enabled=row.enabled,
+        secrets=secrets,
+    )
 
 
-def _fingerprint(records: Records, secret: str) -> bytes:
-    """What two equal secrets share, without the database giving them away. `whsec_` is no part of a secret."""
-    secret = secret.removeprefix("whsec_")
-    return hmac.digest(records.vault.derive("secret-fingerprint"), secret.encode(), "sha256")
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else parse_time(text).astimezone(UTC)
+def _no_source(source_id: str) -> NoSuchSourceError:
+    return NoSuchSourceError(f"there is no source {source_id[:64]!a}")
 
 
 __all__ = [
     "DEFAULT_REPLAY_WINDOW",
+    "MAX_NAME",
+    "Decision",
+    "ListedSource",
     "NewSource",
+    "NoSuchSourceError",
     "Source",
     "StoredSecret",
+    "TakenError",
     "add_source",
+    "change_source",
+    "get_source",
+    "is_name",
+    "list_sources",
     "load_sources",
+    "named_source",
     "sources_version",
+    "webhook_path",
 ]

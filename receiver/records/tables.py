@@ -87,6 +87,7 @@ api_keys = sa.Table(
 
 _APART = sa.text("item_key <> group_key")
 _HAS_FIRST = sa.text("first_id IS NOT NULL")
+_IN_QUARANTINE = sa.text("kind = 'quarantine'")
 
 deliveries = sa.Table(
     "deliveries",
@@ -126,6 +127,13 @@ deliveries = sa.Table(
     sa.Index("deliveries_by_received", "log_id", "received_at"),
     # Few rows have a first_id; only they are in this one.
     sa.Index("deliveries_by_first", "first_id", sqlite_where=_HAS_FIRST, postgresql_where=_HAS_FIRST),
+    sa.Index(
+        "deliveries_in_quarantine",
+        "log_id",
+        "log_index",
+        sqlite_where=_IN_QUARANTINE,
+        postgresql_where=_IN_QUARANTINE,
+    ),
 )
 
 # What became of quarantined deliveries that were read again.

@@ -26,8 +26,8 @@ def commands(tmp_path: Path) -> Commands:
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (ADD, 2, "Truthlocks does not document how its deliveries are signed: say which --scheme it is"),
-        (("source", "add", "s", "--provider", "nobody", "--scheme", "token"), 2, "'nobody' is not 'truthlocks'"),
+        (ADD, 2, "nor how the signature is spelled: say which --scheme it is"),
+        (("source", "add", "s", "--provider", "nobody", "--scheme", "token"), 2, "'nobody' is not one of 'capillary',"),
         ((*ADD, "--scheme", "rot13"), 2, "'rot13' is not one of 'standard-webhooks', 'timestamped-hmac'"),
         ((*ADD, "--scheme", "token"), 1, "scheme token needs the option header"),
         ((*ADD, "--scheme", "token", "--header", "x y"), 1, "header must be the name of a header"),

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from receiver.intake.schemes import (
     Hmac,
+    KeyForm,
     Scheme,
     Secret,
     StandardWebhooks,
@@ -17,6 +18,7 @@ from receiver.intake.schemes import (
     check_secret,
     generate_secret,
     scheme_from_options,
+    secret_key,
 )
 
 STANDARD = StandardWebhooks()
@@ -78,6 +80,14 @@ def test_options_that_do_not_fit_are_named(name: str, options: dict[str, object]
         scheme_from_options(name, options)
 
 
+@pytest.mark.parametrize(("key_form", "digits"), [("base64", KEY_32), ("hex", bytes(range(32)).hex())])
+def test_a_leading_whsec_is_no_part_of_a_key_in_digits(key_form: KeyForm, digits: str) -> None:
+    """It is no digit of base64 or hex: with it and without, the key is the same."""
+    scheme = Hmac("x", key_form=key_form)
+
+    assert secret_key(scheme, f"whsec_{digits}") == secret_key(scheme, digits) == bytes(range(32))
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_generated_secret_is_a_good_one(scheme: Scheme) -> None:
     """It raises no warning, and no two are alike."""
@@ -104,6 +114,8 @@ def test_a_generated_secret_has_the_prefix_of_its_scheme(scheme: Scheme) -> None
         (Hmac("x"), "correct horse battery staple"),
         (Hmac("x"), "Schlüssel unter der Fußmatte"),
         (Hmac("x", key_form="hex"), "0A" * 32),
+        (Hmac("x", key_form="hex"), "whsec_" + "0a" * 32),
+        (Hmac("x", key_form="base64"), f"whsec_{KEY_32}"),
         (Token("x"), "Bearer 0123456789abcdef01234567"),
     ],
 )
@@ -119,6 +131,8 @@ def test_good_secrets(scheme: Scheme, value: str) -> None:
         (Hmac("x"), "secretKey", "the secret is short: 9 bytes"),
         (Hmac("x", key_form="text-without-whsec"), "whsec_" + "x" * 23, "the secret is short: 23 bytes"),
         (Hmac("x", key_form="base64"), "QUJD", "the secret is short: 3 bytes"),
+        (Hmac("x", key_form="base64"), "whsec_QUJD", "the secret is short: 3 bytes"),
+        (Hmac("x", key_form="hex"), "whsec_" + "0a" * 23, "the secret is short: 23 bytes"),
         (Token("x"), "hunter2", "the secret is short: 7 bytes"),
         (TimestampedHmac("x"), "x" * 32 + "\n", "begins or ends with whitespace"),
         (STANDARD, "whsec_" + "0a" * 32, "looks like hex and is read as base64"),
@@ -155,6 +169,10 @@ def test_doubtful_secrets_are_warned_of(scheme: Scheme, value: str, warning: str
         (Hmac("x"), f"whpk_{PUBLIC}", "a public key: everyone could sign"),
         (Hmac("x", key_form="text-without-whsec"), "whsec_", "the secret is empty"),
         (Hmac("x", key_form="base64"), "abc", "not standard, padded base64"),
+        (Hmac("x", key_form="base64"), "whsec_", "the secret is empty"),
+        (Hmac("x", key_form="base64"), "whsec_whsec_QUJD", "not standard, padded base64"),
+        (Hmac("x", key_form="hex"), "whsec_", "the secret is empty"),
+        (Hmac("x", key_form="hex"), "whsec_0a whsec_0b", "not hex"),
         (Hmac("x", key_form="hex"), "abc", "not hex"),
         (Hmac("x", key_form="hex"), "0a 0b", "not hex"),
         (Hmac("x", key_form="hex"), "٣٣", "not hex"),

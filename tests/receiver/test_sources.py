@@ -125,6 +125,7 @@ def test_the_version_changes_with_any_change(records: Records) -> None:
         {"account": "another"},
         {"scheme_options": "{}"},
         {"scheme": "another"},
+        {"environment": "live"},
     ):
         with records.database.write() as tx:
             tx.execute(sa.update(sources).where(sources.c.id == source_id).values(change))

@@ -3,8 +3,9 @@
 import pytest
 
 from receiver.events import Kind, new_id
+from receiver.intake.sourcing import Changes, Rotation, change, rotate
+from receiver.records import journal
 from receiver.records.apikeys import Scope, create_key, revoke_key
-from receiver.records.journal import change
 from receiver.records.opening import Records
 from tests.receiver.fsck.copies import FIRST, LOG, Copy
 
@@ -30,7 +31,7 @@ def test_what_no_entry_tells_of(copy: Copy) -> None:
 def test_what_is_not_there_any_more(copy: Copy, open_copy: Records) -> None:
     """A key that was told of and removed is named, and so is a source without its row."""
     key_id, _ = create_key(open_copy, open_copy.tenant("default"), "auditor", AUDIT)
-    with change(open_copy.database, open_copy.tenant("default").log) as changing:
+    with journal.change(open_copy.database, open_copy.tenant("default").log) as changing:
         changing.tell(Kind.SOURCE, {"action": "added", "by": "command", "id": "gone"})
     assert copy.found() == ["records: source gone: is not there, though an entry tells of it"]
     copy.damage("DELETE FROM api_keys")
@@ -51,6 +52,37 @@ def test_a_key_that_was_revoked(copy: Copy, open_copy: Records) -> None:
     assert copy.found() == []
     copy.damage("UPDATE api_keys SET revoked_at = NULL")
     assert copy.found() == [f"records: key {key_id}: is not revoked, as was told"]
+
+
+def test_a_source_that_was_disabled(copy: Copy, open_copy: Records) -> None:
+    """It must be as was told of it last, and none may be disabled that was not told of."""
+    tenant, source_id = open_copy.tenant("default"), copy.one("SELECT id FROM sources")
+    copy.damage("UPDATE sources SET enabled = 0")
+    assert copy.found() == [f"records: source {source_id}: is disabled, and the entries say otherwise"]
+    copy.damage("UPDATE sources SET enabled = 1")
+    change(open_copy, tenant, source_id, Changes(enabled=False))
+    assert copy.found() == []
+    copy.damage("UPDATE sources SET enabled = 1")
+    assert copy.found() == [f"records: source {source_id}: is enabled, and the entries say otherwise"]
+    copy.damage("UPDATE sources SET enabled = 0")
+    change(open_copy, tenant, source_id, Changes(enabled=True))
+    assert copy.found() == []
+
+
+def test_a_source_that_was_changed_is_sound(copy: Copy, open_copy: Records) -> None:
+    """With another scheme, window, account, environment and secret: what was recorded before is as it was."""
+    tenant, source_id = open_copy.tenant("default"), copy.one("SELECT id FROM sources")
+    rotate(open_copy, tenant, source_id, Rotation(overlap_seconds=0))
+    asked = Changes(
+        scheme="hmac",
+        scheme_options={"header": "x"},
+        account=None,
+        environment="test",
+        replay_window=1,
+        secret="a secret of more than twenty-four bytes",
+    )
+    change(open_copy, tenant, source_id, asked)
+    assert copy.found() == []
 
 
 def test_a_tenant_of_another_name(copy: Copy) -> None:
@@ -81,7 +113,7 @@ def test_a_secret_that_does_not_open(copy: Copy) -> None:
     [line] = copy.found()
     assert line.startswith(f"records: secret {secret}: secret/{secret} does not open with this data key")
     copy.damage("UPDATE secrets SET source_id = 'nobody'")
-    assert copy.found()[0] == f"records: secret {secret}: is of the source nobody, which is not there"
+    assert f"records: secret {secret}: is of the source nobody, which is not there" in copy.found()
 
 
 @pytest.mark.parametrize(

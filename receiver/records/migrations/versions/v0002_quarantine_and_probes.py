@@ -10,8 +10,16 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add a column and three tables."""
+    """Add a column, an index and three tables."""
     op.add_column("deliveries", sa.Column("secret_id", sa.Text(), nullable=True))
+    op.create_index(
+        "deliveries_in_quarantine",
+        "deliveries",
+        ["log_id", "log_index"],
+        unique=False,
+        sqlite_where=sa.text("kind = 'quarantine'"),
+        postgresql_where=sa.text("kind = 'quarantine'"),
+    )
     op.create_table(
         "reprocessed",
         sa.Column("quarantine_id", sa.Text(), nullable=False),
