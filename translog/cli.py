@@ -270,7 +270,7 @@ def _leaf_rows(leaf: "Leaf") -> Iterator[tuple[str, str]]:
 
 def _event_rows(verified: "Verified") -> Iterator[tuple[str, str]]:
     if verified.event is None:
-        state = "withheld" if "event" in verified.withheld else "none: a record of this kind has no item"
+        state = "withheld" if "event" in verified.withheld else "none: a record of this kind names no item"
         yield "item", state
         return
     members = dict(verified.event)
@@ -300,7 +300,7 @@ def _issuer_rows(verified: "Verified") -> Iterator[tuple[str, str]]:
 
 
 def _label(name: str) -> str:
-    return name.replace("_", " ")
+    return {"first": "first event"}.get(name, name.replace("_", " "))
 
 
 def _value(value: "Value") -> str:
@@ -342,6 +342,7 @@ def _not_shown(verified: "Verified") -> Iterator[str]:
     scheme, via = facts.get("scheme"), facts.get("via")
     if facts.get("test") is True:
         yield "That anything was taken back: this comes from a test source."
+    yield from _no_event(verified.leaf)
     if isinstance(scheme, str) and scheme.endswith("/v1a"):
         yield (
             f"That the provider signed the notice. The operator recorded that its signature ({scheme}) verified; "
@@ -354,6 +355,12 @@ def _not_shown(verified: "Verified") -> Iterator[str]:
         )
     if isinstance(via, str) and via in _HOW_IT_CAME:
         yield f"Who made the notice. {_HOW_IT_CAME[via]}"
+    if "reprocessed" in facts:
+        yield (
+            f"When the delivery came. The operator recorded that it had been in quarantine, as "
+            f"{_value(facts['reprocessed'])}, and was read again for this record. The evidence of that id shows when "
+            "it was logged first."
+        )
     for name in verified.withheld:
         yield f"The {name}: it is withheld. The log commits to it, and its owner can show it later."
     if verified.issuer is not None:
@@ -370,3 +377,20 @@ def _not_shown(verified: "Verified") -> Iterator[str]:
         "Whose log this is. That rests on the key you gave: it must have come from the log's operator by other means "
         "than this file."
     )
+
+
+def _no_event(leaf: "Leaf") -> Iterator[str]:
+    """What is not shown by a delivery that was kept, and is no event."""
+    if leaf.kind == "mismatch":
+        yield (
+            f"That anything was taken back. The operator recorded that this delivery has other content than one of the "
+            f"same notice before it, the event {_value(leaf.facts.get('first'))}. What was recorded first stands."
+        )
+    elif leaf.kind == "quarantine":
+        yield (
+            f"That anything was taken back. The delivery was not taken for an event when it came "
+            f"({_value(leaf.facts.get('reason'))}), and was kept as it was."
+        )
+    else:
+        return
+    yield "Who made the delivery, and how it was authenticated: a record of this kind does not say."

@@ -5,6 +5,7 @@ as the successor's first entry says that it was left.
 """
 
 import heapq
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TypeAlias
@@ -22,12 +23,12 @@ from receiver.fsck.marks import (
     read_guards,
 )
 from receiver.fsck.report import Draft, Notes, Report
-from receiver.fsck.rows import Rows, SourceOf
+from receiver.fsck.rows import Rows, SourceOf, check_reprocessed
 from receiver.fsck.told import Told, check_secrets, check_told
 from receiver.fsck.tree import Derivation, Mark
 from receiver.records.loss import told_losses
 from receiver.records.opening import Records
-from receiver.records.tables import sources, tenants
+from receiver.records.tables import secrets, sources, tenants
 from translog import store
 from translog.tiles import TILE_WIDTH
 
@@ -44,8 +45,7 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
         logs = list(read_logs(tx, records, draft))
         losses = {loss.kept.origin: loss for log in logs for loss in told_losses(tx, log.id)}
         check_claims(tx, records, claims, draft)
-        columns = (sources.c.id, sources.c.tenant_id, sources.c.provider, sources.c.replay_window)
-        known = {row.id: SourceOf(*row[1:]) for row in tx.execute(sa.select(*columns))}
+        known = _sources(tx)
         told = Told()
         for log in logs:
             draft.logs += 1
@@ -63,6 +63,7 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
         _lose_what_is_gone(tx, logs, told)
         check_told(tx, told, Notes(draft, "records"))
         check_secrets(tx, records, Notes(draft, "records"))
+        check_reprocessed(tx, Notes(draft, "records"))
         check_strays(tx, Notes(draft, "records"))
         for origin in sorted(losses.keys() - {log.origin for log in logs}):
             loss, notes = losses[origin], Notes(draft, "records")
@@ -73,6 +74,14 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
             else:
                 notes.fault("logs", f"{origin} is not there, though another log goes on for it")
     return draft.report()
+
+
+def _sources(tx: sa.Connection) -> dict[str, SourceOf]:
+    of_source: dict[str, set[str]] = defaultdict(set)
+    for secret_id, source_id in tx.execute(sa.select(secrets.c.id, secrets.c.source_id)):
+        of_source[source_id].add(secret_id)
+    rows = tx.execute(sa.select(sources.c.id, sources.c.tenant_id, sources.c.provider, sources.c.replay_window))
+    return {row.id: SourceOf(*row[1:], secrets=frozenset(of_source[row.id])) for row in rows}
 
 
 def _lose_what_is_gone(tx: sa.Connection, logs: Sequence[LogRow], told: Told) -> None:

@@ -4,6 +4,9 @@ A leaf and its row are written in one transaction. The leaf is public and holds 
 row holds what was committed to, and the columns that questions are answered from. Whatever an auditor is told from a
 row must follow from the leaf, so everything in a row is compared with the leaf, opened against its commitments, or
 derived again from what was opened.
+
+A quarantined delivery that was read again has a row of `reprocessed` as well, and what was written for it then says so
+in its leaf: these three must agree.
 """
 
 import json
@@ -19,7 +22,7 @@ from receiver.fsck.report import Notes
 from receiver.fsck.told import Told
 from receiver.providers import Notice, Reading
 from receiver.records import keyed
-from receiver.records.tables import deliveries
+from receiver.records.tables import deliveries, reprocessed
 from receiver.strictjson import NotJson, parse
 from translog.canonical import Value, decode
 from translog.errors import FormatError
@@ -27,11 +30,21 @@ from translog.evidence import Delivery, Leaf, Opening
 
 KEPT_IN_ROWS = frozenset({Kind.REVOCATION, Kind.CONTEXT, Kind.MISMATCH, Kind.QUARANTINE})
 _KINDS = frozenset(Kind)
+_EVENTS = frozenset({Kind.REVOCATION, Kind.CONTEXT})
+# What became of a delivery that was reprocessed, and the kinds of the row that may have been written for it.
+_STATUSES = {
+    "recorded": _EVENTS,
+    "mismatch": {Kind.MISMATCH},
+    "duplicate": frozenset[Kind](),
+    "ignored": frozenset[Kind](),
+}
+# What a delivery that is read again takes from when it came.
+_TAKEN_OVER = ("source_id", "scheme", "test", "received_at", "headers", "body")
 # The columns that a row of this kind leaves empty.
 _EMPTY = {
-    Kind.REVOCATION: ("reason", "first_id"),
-    Kind.CONTEXT: ("reason", "first_id"),
-    Kind.MISMATCH: ("event", "effect", "reason", "breaches", "occurred_at", "item_key"),
+    Kind.REVOCATION: ("reason", "first_id", "secret_id"),
+    Kind.CONTEXT: ("reason", "first_id", "secret_id"),
+    Kind.MISMATCH: ("event", "effect", "reason", "breaches", "occurred_at", "item_key", "secret_id"),
     Kind.QUARANTINE: ("event", "effect", "first_id", "breaches", "occurred_at", "item_key"),
 }
 
@@ -44,6 +57,8 @@ class SourceOf:
     provider: str
     replay_window: int
     """In seconds."""
+    secrets: frozenset[str]
+    """The ids of all it ever had."""
 
 
 class Rows:
@@ -101,11 +116,14 @@ class Rows:
             self._notes.fault(_place(row.id, row.log_index), "has no entry")
 
     def _rows(self, start: int, stop: int) -> Sequence[sa.Row[Any]]:
-        first = deliveries.alias()
+        first, quarantine = deliveries.alias(), deliveries.alias()
         of_first = [first.c[name].label(f"first_{name}") for name in ("source_id", "group_key", "dedupe_key")]
+        of_quarantine = [reprocessed.c.quarantine_id, quarantine.c.secret_id.label("quarantine_secret_id")]
         return self._tx.execute(
-            sa.select(deliveries, *of_first)
+            sa.select(deliveries, *of_first, *of_quarantine)
             .join_from(deliveries, first, first.c.id == deliveries.c.first_id, isouter=True)
+            .join(reprocessed, reprocessed.c.row_id == deliveries.c.id, isouter=True)
+            .join(quarantine, quarantine.c.id == reprocessed.c.quarantine_id, isouter=True)
             .where(
                 deliveries.c.log_id == self._log_id,
                 deliveries.c.log_index >= start,
@@ -158,6 +176,8 @@ class Rows:
             if getattr(row, name) is not None:
                 yield f"{name} is given, which a {kind} has not"
         yield from _facts_differ(leaf, row, kind, None if source is None else source.provider)
+        if source is not None and kind is Kind.QUARANTINE and row.secret_id not in {None, *source.secrets}:
+            yield f"secret_id is {row.secret_id!a}, which is no secret of its source"
         event_data, event_problem = _EVENT.open(leaf.event, row)
         delivery_data, delivery_problem = _DELIVERY.open(leaf.delivery, row)
         yield from filter(None, (event_problem, delivery_problem))
@@ -240,7 +260,10 @@ def _facts_differ(leaf: Leaf, row: sa.Row[Any], kind: Kind, provider: str | None
         expected["scheme"] = row.scheme
         expected["test"] = row.test
         expected["breaches"] = _codes(row.breaches)
-        expected["secret"] = leaf.facts.get("secret", "")  # in the leaf alone
+        # Else it is in the leaf alone.
+        expected["secret"] = row.quarantine_secret_id if row.quarantine_id else leaf.facts.get("secret", "")
+    if row.quarantine_id is not None or "reprocessed" in leaf.facts:
+        expected["reprocessed"] = row.quarantine_id
     for name in sorted(expected.keys() | leaf.facts.keys()):
         if name not in leaf.facts:
             yield f"the entry has no fact {name}"
@@ -340,3 +363,41 @@ def _reading(provider: str, body: bytes) -> Reading | None:
         return providers.get(provider).read(parse(body))
     except (NotJson, ValueError):
         return None
+
+
+def check_reprocessed(tx: sa.Connection, notes: Notes) -> None:
+    """That what is said to be reprocessed was in quarantine, and that what was written for it is the same delivery.
+
+    That the leaf of what was written agrees is told with its row.
+    """
+    for done in tx.execute(sa.select(reprocessed).order_by(reprocessed.c.quarantine_id)):
+        for problem in _reprocessing_differs(tx, done):
+            notes.fault(f"reprocessed {done.quarantine_id}", problem)
+
+
+def _reprocessing_differs(tx: sa.Connection, done: sa.Row[Any]) -> Iterator[str]:
+    quarantine, written = (
+        tx.execute(sa.select(deliveries).where(deliveries.c.id == id_)).one_or_none()
+        for id_ in (done.quarantine_id, done.row_id)
+    )
+    if quarantine is None:
+        yield "there is no such delivery"
+    elif quarantine.kind != Kind.QUARANTINE:
+        yield f"the delivery is a {quarantine.kind}, which is not read again"
+    kinds = _STATUSES.get(done.status)
+    if kinds is None:
+        yield f"status is {done.status!a}, which this version does not know"
+    elif done.row_id is None:
+        if done.status == "recorded":
+            yield "status is 'recorded', and no delivery was written for it"
+    elif written is None:
+        yield f"the delivery {done.row_id} that was written for it is not there"
+    elif written.kind not in kinds:
+        yield f"status is {done.status!a}, and a {written.kind} was written for it"
+    elif done.at != written.logged_at:
+        yield f"at is {done.at!a}, and what was written for it was logged at {written.logged_at!a}"
+    if quarantine is not None and written is not None:
+        for name in _TAKEN_OVER:
+            before, after = getattr(quarantine, name), getattr(written, name)
+            if before is not None and after is not None and before != after:  # either may be erased
+                yield f"{name} is not that of the delivery that was written for it"

@@ -6,10 +6,10 @@ below that.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -91,23 +91,52 @@ class _Kept:
 def write_batch(database: Database, batch: Sequence[Submission]) -> list[Outcome]:
     """Write a batch and give each one's outcome, in order. When this returns, they are durable."""
     logs = {submission.tenant.log_id: submission.tenant.log for submission in batch}
-    heads: list[tuple[Log, Head]] = []
     with database.write() as tx:
         # In the order of ids, so that two receivers never wait for each other's second lock.
-        locked = {log_id: logs[log_id].lock(tx) for log_id in sorted(logs)}
-        answers, new = _decide(tx, batch, {log_id: head.size for log_id, head in locked.items()})
-        for log_id, head in locked.items():
-            mine = [(submission, kept) for submission, kept in new if submission.tenant.log_id == log_id]
-            if mine:
-                heads.append((logs[log_id], _append(tx, database.dialect, logs[log_id], head, mine)))
-    for log, head in heads:
-        log.confirm(head)
+        written = write_locked(tx, batch, {log_id: logs[log_id].lock(tx) for log_id in sorted(logs)})
+    written.confirm()
+    return written.outcomes
+
+
+class Written(NamedTuple):
+    """What a batch came to: each one's outcome, in order, and the heads of the logs that have grown."""
+
+    outcomes: list[Outcome]
+    heads: list[tuple[Log, Head]]
+
+    def confirm(self) -> None:
+        """Have the logs remember that this was committed: only after the commit."""
+        for log, head in self.heads:
+            log.confirm(head)
+
+
+def write_locked(tx: sa.Connection, batch: Sequence[Submission], locked: Mapping[int, Head]) -> Written:
+    """Write a batch in a transaction that has the logs of its tenants locked: their heads, by the logs' ids.
+
+    Nothing of it is durable, and nothing may be acknowledged, before the caller's commit.
+    """
+    logs = {submission.tenant.log_id: submission.tenant.log for submission in batch}
+    heads: list[tuple[Log, Head]] = []
+    answers, new = _decide(tx, batch, {log_id: head.size for log_id, head in locked.items()})
+    for log_id, head in locked.items():
+        mine = [(submission, kept) for submission, kept in new if submission.tenant.log_id == log_id]
+        if mine:
+            heads.append((logs[log_id], _append(tx, logs[log_id], head, mine)))
     fresh = {id(kept) for _, kept in new}
     outcomes: list[Outcome] = []
     for kept in answers:
         outcomes.append(kept.outcome(new=id(kept) in fresh))
         fresh.discard(id(kept))
-    return outcomes
+    return Written(outcomes, heads)
+
+
+def find_known(tx: sa.Connection, submission: Submission) -> Outcome | None:
+    """What a delivery would be answered if its notice is known with this very content, else None. Nothing is written.
+
+    In a transaction that has its tenant's log locked.
+    """
+    [kept], new = _decide(tx, [submission], {submission.tenant.log_id: 0})
+    return None if new else kept.outcome(new=False)
 
 
 # ---- what is known, and what is new ---------------------------------------------------------------------------------
@@ -251,9 +280,7 @@ _BY_ITEM = _FOUND.where(
 # ---- what is written ------------------------------------------------------------------------------------------------
 
 
-def _append(
-    tx: sa.Connection, dialect: sa.Dialect, log: Log, head: Head, new: Sequence[tuple[Submission, _Kept]]
-) -> Head:
+def _append(tx: sa.Connection, log: Log, head: Head, new: Sequence[tuple[Submission, _Kept]]) -> Head:
     """Append the leaves of what is new to one log, and insert the rows."""
     now = logging_time(head)
     salts = os.urandom(2 * SALT_SIZE * len(new))
@@ -311,7 +338,7 @@ def _append(
     appended = log.append(tx, leaves, now)
     for (_, kept), hashed in zip(new, appended.leaf_hashes, strict=True):
         kept.leaf_hash = hashed
-    _insert(dialect)(tx, rows)
+    _insert(tx.dialect)(tx, rows)
     return appended.head
 
 
@@ -322,6 +349,8 @@ def _facts(submission: Submission, kept: _Kept, received_at: str) -> dict[str, V
         "received_at": received_at,
         "source": submission.source_id,
     }
+    if submission.quarantine_id is not None:
+        facts["reprocessed"] = submission.quarantine_id
     event = kept.event
     if kept.kind is Kind.QUARANTINE:
         facts["reason"] = kept.reason

@@ -5,7 +5,8 @@
 so that counts reconcile, and an hour in which nothing came is told from an hour in which nobody listened. What left a
 row is counted from rows, by their place in the log, so that nothing a killed process wrote is missed or counted
 twice; what left none is counted in memory and lost with the process. So a start that finds a process without its
-stop says `incomplete` of the time before it.
+stop says `incomplete` of the time before it. A quarantined delivery that was read again is the one that was counted
+when it came, so the row that was written for it then is left out.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from receiver.intake.endpoints import Endpoint, Endpoints
 from receiver.records.journal import Changing, change
 from receiver.records.opening import Records, Tenant
 from receiver.records.processes import bury_the_dead, process_began, process_ended, process_lives
-from receiver.records.tables import deliveries, log_keys, sources, tallied
+from receiver.records.tables import deliveries, log_keys, reprocessed, sources, tallied
 from translog.canonical import Value
 from translog.errors import TranslogError
 
@@ -150,6 +151,7 @@ def _count_rows(tx: sa.Connection, source_id: str, log_id: int, start: int) -> C
             deliveries.c.source_id == source_id,
             deliveries.c.log_id == log_id,
             deliveries.c.log_index >= start,
+            ~sa.exists().where(reprocessed.c.row_id == deliveries.c.id),
         )
         .group_by(deliveries.c.kind)
     )

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from receiver.records.tables import deliveries
+from receiver.records.tables import deliveries, sources
 from tests.receiver.service import Sender, Service, problem, revoked, running, settings_in
-from translog import evidence
+from translog import cli, evidence
 from translog.canonical import decode
 from translog.errors import SignatureError, TranslogError
 from translog.note import SigningKey
@@ -182,18 +182,47 @@ def test_there_is_no_such_event(either_service: Service, key: dict[str, str], ev
         assert (answer.status_code, problem(answer)["code"]) == (404, "NOT_FOUND")
 
 
-def test_what_is_no_event_has_no_evidence_here(
-    either_service: Service, either_sender: Sender, key: dict[str, str]
+def test_what_is_no_event_has_evidence_as_well(
+    either_service: Service, either_sender: Sender, key: dict[str, str], tmp_path: Path
 ) -> None:
-    """The id of a quarantined delivery, or of a mismatch, is not that of an event."""
+    """Of a quarantined delivery and of a mismatch: it shows the delivery, and the command reads it."""
     receipt = "c0ffee00-0000-4000-8000-000000000000"
-    quarantined = either_sender.post(b"{").json()["quarantine_id"]
-    for note in ("a", "b"):
-        either_sender.post(revoked(receipt, note=note))
-    mismatch = next(row.id for row in either_sender.rows() if row.kind == "mismatch")
+    bodies = {"quarantine": b"{", "revocation": revoked(receipt, note="a"), "mismatch": revoked(receipt, note="b")}
+    sent = {kind: either_sender.headers(body) for kind, body in bodies.items()}
+    for kind, body in bodies.items():
+        either_sender.post(body, headers=sent[kind])
 
-    for other in (quarantined, mismatch):
-        assert ask(either_service, other, key).status_code == 404
+    for row in either_sender.rows():
+        answer = ask(either_service, row.id, key)
+        verified = evidence.verify(answer.content, policy(either_service))
+        assert (verified.index, verified.leaf.id, verified.leaf.kind) == (row.log_index, row.id, row.kind)
+        assert verified.delivery == evidence.Delivery(tuple(sent[row.kind].items()), bodies[row.kind])
+        assert (verified.event is None, verified.withheld) == (row.kind != "revocation", ())
+        file = tmp_path / "evidence"
+        file.write_bytes(answer.content)
+        assert cli.main(["verify", str(file), "--key", str(either_service.tenant.log.verifying_key)]) == 0
+        if row.kind != "revocation":
+            assert either_service.client.get(f"/v1/events/{row.id}", headers=key).status_code == 404
+
+
+def test_evidence_of_a_delivery_that_was_read_again(
+    service: Service, sender: Sender, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The event's says which quarantined delivery it was, and that one's when it came: both show the same bytes."""
+    body = revoked(tenant_id="another")
+    quarantine_id = sender.post(body).json()["quarantine_id"]
+    with service.records.database.write() as tx:
+        tx.execute(sa.update(sources).where(sources.c.id == sender.source_id).values(account="another"))
+    headers = service.key("audit,operate")
+    event = service.client.post(f"/v1/quarantine/{quarantine_id}/reprocess", headers=headers).json()
+
+    files = [ask(service, one, headers).content for one in (quarantine_id, event["event_id"])]
+
+    before, after = (evidence.verify(file, policy(service)) for file in files)
+    assert (before.delivery, after.leaf.facts["reprocessed"]) == (after.delivery, quarantine_id)
+    (tmp_path / "evidence").write_bytes(files[1])
+    cli.main(["verify", str(tmp_path / "evidence"), "--key", str(service.tenant.log.verifying_key)])
+    assert f"in quarantine, as {quarantine_id}," in " ".join(capsys.readouterr().out.split())
 
 
 def test_of_an_erased_event_the_leaf_is_proved(service: Service, sender: Sender) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from receiver.events import new_id
 from receiver.intake import tallies as module
 from receiver.intake.endpoints import Endpoint, Endpoints
+from receiver.intake.reprocessing import reprocess
 from receiver.intake.tallies import Tallies
 from receiver.metrics import Metrics
 from receiver.records.opening import Records
@@ -142,6 +143,31 @@ def test_each_tally_begins_where_the_last_one_ended(either_service: Service, eit
     assert [facts["counts"]["deliveries"] for facts in told] == [2, 0, 1]
     assert [facts["from"] for facts in told][1:] == [facts["until"] for facts in told][:-1]
     assert told[1]["counts"] == NOTHING
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["in one tally", "tallied in between"])
+def test_what_is_read_again_was_counted_already(either_service: Service, before: bool) -> None:
+    """A quarantined delivery stays one delivery; the entries that say `reprocessed` are in no count."""
+    records, sender = either_service.records, either_service.add_source()
+    tallies = Tallies(records, either_service.intake.endpoints)
+    receipt = receipt_id()
+    kept = [
+        sender.post(revoked(receipt, tenant_id="another", note=note)).json()["quarantine_id"] for note in ("a", "b")
+    ]
+    if before:
+        either_service.on_loop(tallies.write(incomplete=False))
+    with records.database.write() as tx:
+        tx.execute(sa.text("UPDATE sources SET account = NULL WHERE id = :id"), {"id": sender.source_id})
+    statuses = [reprocess(records, either_service.tenant, one) for one in kept]
+    sender.post(revoked())
+    either_service.on_loop(tallies.write(incomplete=False))
+
+    assert [one.status for one in statuses if one is not None] == ["recorded", "mismatch"]
+    told = counts(records, sender.source_id)
+    both = [{"deliveries": 2, "quarantined": 2}, {"deliveries": 1, "recorded": 1}]
+    assert told == (both if before else [{"deliveries": 3, "quarantined": 2, "recorded": 1}])
+    leaves = [either_service.leaf(row.log_index) for row in sender.rows()]
+    assert [leaf.kind for leaf in leaves if "reprocessed" not in leaf.facts] == ["quarantine"] * 2 + ["revocation"]
 
 
 def test_a_service_tallies_at_its_start_and_stop(tmp_path: Path) -> None:

@@ -160,8 +160,53 @@ class TestVerify:
         assert code == 0
         assert f"record tally {LEAF_ID}" in words(output)
         assert 'counts {"recorded":3} until none' in words(output)
-        assert "item none: a record of this kind has no item" in words(output)
+        assert "item none: a record of this kind names no item" in words(output)
         assert "withheld" not in output
+
+    @pytest.mark.parametrize(
+        ("kind", "facts", "said"),
+        [
+            (
+                "mismatch",
+                {"first": "event-1"},
+                ["first event event-1", "other content than one of the same notice before it, the event event-1."],
+            ),
+            (
+                "quarantine",
+                {"reason": "not_json"},
+                ["reason not_json", "not taken for an event when it came (not_json)"],
+            ),
+        ],
+    )
+    def test_a_delivery_that_is_no_event(
+        self, run: Run, tmp_path: Path, kind: str, facts: dict[str, str], said: list[str]
+    ) -> None:
+        """A mismatch or a quarantined delivery is shown as it came; that it takes nothing back is said."""
+        told = {"provider": "acme", "received_at": "2026-11-20T09:00:00.120001Z", "source": "source-1", **facts}
+        leaf = replace(LEAF, kind=kind, facts=told, event=None)
+        path = write(tmp_path, evidence_file(Evidence(leaf.encode(), delivery=EVIDENCE.delivery)))
+        code, output, _ = run("verify", str(path), "--key", VKEY)
+        assert code == 0
+        for text in (
+            *said,
+            f"record {kind} {LEAF_ID}",
+            "item none: a record of this kind names no item",
+            "opened: a body of 26 bytes",
+            "That anything was taken back.",
+            "Who made the delivery, and how it was authenticated: a record of this kind does not say.",
+        ):
+            assert text in words(output)
+        assert "share (" not in words(output)
+
+    def test_a_delivery_that_was_read_again(self, run: Run, tmp_path: Path) -> None:
+        """What came out of quarantine was logged when it was read again; where it stands from before is said."""
+        leaf = replace(LEAF, facts={**FACTS, "reprocessed": "quarantined-1"})
+        code, output, _ = run(
+            "verify", str(write(tmp_path, evidence_file(replace(EVIDENCE, entry=leaf.encode())))), "--key", VKEY
+        )
+        assert code == 0
+        assert "reprocessed quarantined-1" in words(output)
+        assert "it had been in quarantine, as quarantined-1, and was read again for this record" in words(output)
 
     def test_the_issuers_proof_is_not_checked(self, run: Run, tmp_path: Path) -> None:
         """An issuer's proof that came along is said to be there, and not checked."""

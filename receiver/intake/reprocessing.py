@@ -1,0 +1,260 @@
+"""A quarantined delivery, read again: after its source's settings, or what we know of its provider, have changed.
+
+    POST /v1/quarantine/{id}/reprocess
+
+It goes the way of every other delivery (`Submission.read`, `batch.write_locked`), with its own bytes, headers, secret
+and time of receipt, and with its source's settings of today; whether it still takes deliveries does not matter. Reading
+it, judging it by the rules, its leaf, its row, and the note in `reprocessed` that this was done are one transaction
+under the log's lock. A crash leaves all of that or nothing, and of two that do it at once the second finds it done.
+
+The delivery was counted, and has an entry, from when it came. What is written now is no delivery of its own: its leaf
+says in the fact `reprocessed` which one it is, and tallies leave its row out.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from typing import Any, cast
+
+import sqlalchemy as sa
+from litestar import Controller, Request, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath
+from litestar.types import ASGIApp
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+
+from receiver import problems, providers
+from receiver.access import needs
+from receiver.bodies import no_parameters
+from receiver.events import Kind, parse_time
+from receiver.intake import answers
+from receiver.intake.batch import MISMATCH_REASON, Written, find_known, write_locked
+from receiver.intake.recorder import HALTED, UNRECORDABLE
+from receiver.intake.routes import Acknowledgement
+from receiver.intake.service import Intake
+from receiver.intake.submission import Outcome, Status, Submission
+from receiver.problems import Problem
+from receiver.records.apikeys import Scope
+from receiver.records.journal import logging_time
+from receiver.records.opening import Records, RecordsError, Tenant
+from receiver.records.tables import deliveries, reprocessed, sources
+from translog.errors import StoreError
+from translog.merkle import leaf_hash
+from translog.store import Head, entries
+
+IGNORED = "ignored"
+"""The status of a delivery that turned out to bear on nothing we keep; the others are those of `Status`."""
+
+_OUT_OF_REACH = (OperationalError, InterfaceError, InternalError)
+_ID = re.compile("[0-9a-f-]{36}")
+_log = logging.getLogger(__name__)
+
+
+class NotQuarantinedError(RecordsError):
+    """The tenant has no quarantined delivery of that id."""
+
+
+class NotReprocessableError(RecordsError):
+    """The quarantined delivery cannot be read again; the message says why."""
+
+
+def reprocess(records: Records, tenant: Tenant, quarantine_id: str) -> Outcome | None:
+    """Read a quarantined delivery again; what became of it, durably: None if it bears on nothing we keep.
+
+    One that is still not understood stays as it was, and is `quarantined` with the reason of now. For one that was
+    reprocessed before nothing is written, and what became of it then is given. Raises NotQuarantinedError;
+    NotReprocessableError if it is erased, or its provider unknown to this version; StoreError if nothing may be written
+    to the log any more; and SQLAlchemy's errors for a database out of reach.
+    """
+    written: Written | None = None
+    with records.database.write() as tx:
+        head = tenant.log.lock(tx)
+        row = _find(tx, tenant, quarantine_id)
+        if row.status is not None:
+            return _what_became(tx, tenant, row)
+        submission = _read(tenant, row)
+        if submission is not None:
+            if submission.event is None:
+                return _still_quarantined(row, submission.reason)
+            written = _write(tx, submission, head)
+            if written is None:
+                return _still_quarantined(row, UNRECORDABLE)
+        outcome = None if written is None else written.outcomes[0]
+        _note(tx, tenant, row.id, outcome, logging_time(head))
+    if written is not None:
+        written.confirm()
+    return outcome
+
+
+# ---- what is there ---------------------------------------------------------------------------------------------------
+
+_QUARANTINED: sa.Select[*tuple[Any, ...]] = (
+    sa.select(
+        deliveries.c.id,
+        deliveries.c.log_index,
+        deliveries.c.source_id,
+        deliveries.c.scheme,
+        deliveries.c.secret_id,
+        deliveries.c.test,
+        deliveries.c.received_at,
+        deliveries.c.headers,
+        deliveries.c.body,
+        sources.c.provider,
+        sources.c.account,
+        sources.c.replay_window,
+        entries.c.data.label("entry"),
+        reprocessed.c.at,
+        reprocessed.c.status,
+        reprocessed.c.row_id,
+    )
+    .join_from(deliveries, sources, sources.c.id == deliveries.c.source_id)
+    .join(entries, sa.and_(entries.c.log_id == deliveries.c.log_id, entries.c.index == deliveries.c.log_index))
+    .join(reprocessed, reprocessed.c.quarantine_id == deliveries.c.id, isouter=True)
+    .where(
+        deliveries.c.id == sa.bindparam("id"),
+        deliveries.c.kind == Kind.QUARANTINE.value,
+        sources.c.tenant_id == sa.bindparam("tenant"),
+    )
+)
+
+
+def _find(tx: sa.Connection, tenant: Tenant, quarantine_id: str) -> sa.Row[Any]:
+    row = None
+    if _ID.fullmatch(quarantine_id):  # else it is not even text that a database need take
+        row = tx.execute(_QUARANTINED, {"id": quarantine_id, "tenant": tenant.id}).one_or_none()
+    if row is None:
+        raise NotQuarantinedError(f"there is no quarantined delivery {quarantine_id[:64]!a}")
+    return row
+
+
+def _read(tenant: Tenant, row: sa.Row[Any]) -> Submission | None:
+    if row.body is None:
+        raise NotReprocessableError(f"the quarantined delivery {row.id} is erased: there is nothing left to read")
+    try:
+        provider = providers.get(row.provider)
+    except ValueError as error:
+        raise NotReprocessableError(f"the quarantined delivery {row.id} cannot be read: {error}") from error
+    headers: list[list[str]] = json.loads(row.headers)
+    unread = Submission(
+        tenant=tenant,
+        source_id=row.source_id,
+        provider=provider,
+        test=row.test,
+        replay_window=row.replay_window,
+        scheme=row.scheme,
+        secret_id=row.secret_id,
+        received_at=parse_time(row.received_at),
+        headers=tuple((name, value) for name, value in headers),
+        body=bytes(row.body),
+        quarantine_id=row.id,
+    )
+    return unread.read(row.account)
+
+
+def _what_became(tx: sa.Connection, tenant: Tenant, row: sa.Row[Any]) -> Outcome | None:
+    if row.status == IGNORED:
+        return None
+    if row.row_id is not None:
+        made = tx.execute(_MADE, {"id": row.row_id}).one()
+        hashed = leaf_hash(bytes(made.entry))
+        if row.status == Status.MISMATCH:
+            return Outcome(Status.MISMATCH, made.first_id, made.log_index, hashed, MISMATCH_REASON, new=False)
+        return Outcome(Status.RECORDED, made.id, made.log_index, hashed, None, new=False)
+    # Nothing was written then, since it was known: it still is, if it is still read as the same notice.
+    submission = None if row.body is None else _read(tenant, row)
+    known = None if submission is None else find_known(tx, submission)
+    if known is None or known.status != row.status:
+        raise NotReprocessableError(
+            f"the quarantined delivery {row.id} was reprocessed at {row.at} as a {row.status}, "
+            "and can no longer be read as what it was then"
+        )
+    return known
+
+
+_MADE = (
+    sa.select(deliveries.c.id, deliveries.c.first_id, deliveries.c.log_index, entries.c.data.label("entry"))
+    .join_from(
+        deliveries,
+        entries,
+        sa.and_(entries.c.log_id == deliveries.c.log_id, entries.c.index == deliveries.c.log_index),
+    )
+    .where(deliveries.c.id == sa.bindparam("id"))
+)
+
+
+def _still_quarantined(row: sa.Row[Any], reason: str | None) -> Outcome:
+    return Outcome(Status.QUARANTINED, row.id, row.log_index, leaf_hash(bytes(row.entry)), reason, new=False)
+
+
+# ---- what is written -------------------------------------------------------------------------------------------------
+
+
+def _write(tx: sa.Connection, submission: Submission, head: Head) -> Written | None:
+    """Write what was understood; None, with nothing of it left, if the database does not take it as an event."""
+    try:
+        with tx.begin_nested():
+            return write_locked(tx, [submission], {submission.tenant.log_id: head})
+    except (*_OUT_OF_REACH, StoreError):
+        raise
+    except Exception as error:  # noqa: BLE001  (as in the recorder: its data is more than the database takes)
+        _log.error("the quarantined delivery %s cannot be recorded: %s", submission.quarantine_id, type(error).__name__)
+        return None
+
+
+def _note(tx: sa.Connection, tenant: Tenant, quarantine_id: str, outcome: Outcome | None, now: str) -> None:
+    row_id, at = None, now
+    if outcome is not None and outcome.new:
+        columns = deliveries.c
+        row_id, at = tx.execute(
+            sa.select(columns.id, columns.logged_at).where(
+                columns.log_id == tenant.log_id, columns.log_index == outcome.log_index
+            )
+        ).one()
+    status = IGNORED if outcome is None else outcome.status.value
+    tx.execute(sa.insert(reprocessed).values(quarantine_id=quarantine_id, at=at, status=status, row_id=row_id))
+
+
+# ---- by HTTP ---------------------------------------------------------------------------------------------------------
+
+
+class ReprocessingController(Controller):
+    """Needs a key with the scope `operate`; reaches its tenant's deliveries and no others."""
+
+    path = "/v1"
+    tags = ("quarantine",)
+    guards = (needs(Scope.OPERATE), no_parameters)
+    security = ({"key": []},)
+
+    @post(
+        "/quarantine/{quarantine_id:str}/reprocess",
+        status_code=200,
+        operation_id="reprocess",
+        summary="Read a quarantined delivery again",
+        description="By the settings that its source has now. Done again, it answers the same and changes nothing.",
+        responses={
+            200: ResponseSpec(Acknowledgement, description="What became of it, durably", generate_examples=False),
+            **problems.responses(400, 401, 403, 404, 409, 503),
+        },
+    )
+    async def reprocess_delivery(
+        self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], quarantine_id: FromPath[str]
+    ) -> ASGIApp:
+        intake: Intake = request.app.state.intake
+        if intake.recorder.refusal is not None:
+            raise _halted()
+        try:
+            outcome = await asyncio.to_thread(reprocess, request.app.state.records, tenant, quarantine_id)
+        except NotQuarantinedError as error:
+            raise Problem(404, str(error)) from error
+        except NotReprocessableError as error:
+            raise Problem(409, str(error)) from error
+        except StoreError as error:  # as when the recorder meets it
+            intake.recorder.halt(str(error))
+            raise _halted() from error
+        return cast("ASGIApp", answers.IGNORED if outcome is None else answers.kept(outcome))
+
+
+def _halted() -> Problem:
+    return Problem(503, f"The delivery was not reprocessed: {HALTED}", retry_after=answers.RETRY_AFTER)
