@@ -56,7 +56,6 @@ MAY_BE_SHORT = {
     "receiver/answer.py": "one class that three stages need",
     "receiver/amounts.py": "what may never be computed in two ways",
     "receiver/access.py": "a guard and what it is made of",
-    "receiver/audit/items.py": "the state of an item is one function",
     "receiver/cli/demo.py": "the command; the demo itself is a package",
     "receiver/cli/serving.py": "the command; the server is a module",
     "receiver/encoding.py": "what is encoded for every delivery",

@@ -25,11 +25,13 @@ transaction, which is `PENDING`, then maybe `PROCESSING`, and in the end `APPROV
                      "updated_at": null, "object": "card_transaction",
                      "details": {"reason", "rejection", "metadata", "points": {"total": 60, "date", "type"}}}}
 
-It does not say which bucket of points that was: only the path of the request does. No webhook of a project's settings
-or of a distribution tells of it, so the operator's own systems declare it (the plain envelope of `receiver.documents`,
-of type `pending_points.canceled`). A workflow can be made to tell of it: the documentation's public source ("Workflows
-webhooks") has the envelope above, with the transaction's type, the transaction in `data.transaction`, and its id in
-`event.id` whatever its status. So a transaction is told by its status and id, in whichever way it came.
+The reference page shows this answer without either status; what it answers is a transaction just created, so it is
+taken for `PENDING`. It does not say which bucket of points that was: only the path of the request does. No webhook of a
+project's settings or of a distribution tells of it, so the operator's own systems declare it (the plain envelope of
+`receiver.documents`, of type `pending_points.canceled`). A workflow can be made to tell of it: the documentation's
+public source ("Workflows webhooks") has the envelope above, with the transaction's type, the transaction in
+`data.transaction`, and its id in `event.id` whatever its status. So a transaction is told by its status and id, in
+whichever way it came.
 
 Not documented: whether a sending that is tried again keeps its `id`, and what a test webhook holds.
 """
@@ -291,9 +293,11 @@ def _cancellation(answer: Members, name: str, request: Members | None) -> Event:
 
 
 def _status(answer: Members, transaction: Members) -> str:
-    """The transaction's; one that was just created, as the answer around it says, need not name it."""
-    if not transaction.has("status") and answer.document.get("status") == "TRANSACTION_CREATED":
-        return "PENDING"
+    """The transaction's. The answer is documented without one too: its transaction was just created then."""
+    if not transaction.has("status") and answer is not transaction:
+        told = answer.document.get("status")
+        if told == "TRANSACTION_CREATED" or (told is None and answer.has("message")):
+            return "PENDING"
     status = transaction.text("status")
     if status not in _STATUSES:
         raise WrongShape(f"{transaction.path}status is {status!a}; it must be one of {', '.join(_STATUSES)}")

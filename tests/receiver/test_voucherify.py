@@ -350,8 +350,9 @@ def test_a_declaration_of_another_shape_is_unfit(path: str, value: Json, says: s
 
 
 def test_a_transaction_just_created_is_pending() -> None:
-    """If the answer says so around it; nothing else stands in for the status."""
+    """If the answer says so around it, or says nothing, as in the reference; no other word stands in for the status."""
     assert notice(declared("transaction.status")).event == notice(declared()).event
+    assert notice(put(declared("status"), "data.transaction.status")).event == notice(declared()).event
     assert wrong(put(declared("status", "DONE"), "data.transaction.status")) == "data.transaction.status is missing"
 
 

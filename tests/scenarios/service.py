@@ -61,6 +61,14 @@ def at_once(count: int, work: Callable[[int], T]) -> list[T]:
         return list(pool.map(work, range(count)))
 
 
+def until(comes_about: Callable[[], bool]) -> None:
+    """Wait for what must come about, such as a changed setting, which takes effect within a second."""
+    deadline = time.monotonic() + PATIENCE
+    while not comes_about():
+        assert time.monotonic() < deadline, f"it has not come about within {PATIENCE} seconds"
+        time.sleep(0.05)
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """The provider's end of a source."""
@@ -95,6 +103,7 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[bytes], url: str) -> None:
         self._process = process
+        self.url = url
         self.client = httpx2.Client(
             base_url=url,
             timeout=PATIENCE,
@@ -147,10 +156,11 @@ class Service:
 
 
 class Site:
-    """An installation: a data folder, a guard, and the commands run on them."""
+    """An installation: a data folder, a guard, and the commands run on them, of another checkout if one is given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, checkout: Path | None = None) -> None:
         self.folder = folder
+        self.checkout = checkout
         self.data = folder / "data"
         self.guard = folder / "guard"
         self._log = folder / "service.log"
@@ -172,6 +182,23 @@ class Site:
     def tell(self, *command: str | Path) -> str:
         """Run a command that must succeed; what it prints."""
         done = self.run(*command)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+    def shell(self, script: str, folder: Path, **variables: str) -> str:
+        """Run a script with bash in that folder, as somebody types it in who has the commands; what it prints.
+
+        It must succeed, in each of its lines, and have nothing to say on standard error.
+        """
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env=self._environment(None) | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | variables,
+            timeout=300,
+            check=False,
+        )
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout
 
@@ -222,8 +249,10 @@ class Site:
 
     def _environment(self, guard: Path | None) -> dict[str, str]:
         theirs = {name: value for name, value in os.environ.items() if not name.startswith("RESCIND_")}
+        ours = {} if self.checkout is None else {"PYTHONPATH": str(self.checkout)}
         return {
             **theirs,
+            **ours,
             "RESCIND_DATA": str(self.data),
             "RESCIND_GUARD": str(guard or self.guard),
             "RESCIND_PUBLISH_INTERVAL": "0.2",

@@ -1,0 +1,148 @@
+"""The service held against its schema: schemathesis asks all that `/schema` says can be asked, and what it rules out.
+
+It runs as a command, in a process of its own, against the running service: every constraint at its edges and beyond
+them, values at random, and one call with what another one answered. All of it is derived from the schema alone, so
+each run is the same. Ids of what is there are given to it, or it would see nothing but 404s; and a token that one of
+the sources takes, so that it can deliver.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.receiver.five import FIVE, PARTIES, PartySender
+from tests.receiver.service import Service, running, settings_in
+
+EXAMPLES = 12  # at random, for each operation
+
+NOT_ALL_IN_THE_SCHEMA = {
+    "listEvents": "a cursor is what an earlier answer gave",
+    "listQuarantine": "the same",
+    "proveInclusion": "of index and leaf_hash exactly one has to be given",
+    "proveConsistency": "old_size is at most new_size",
+    "addSource": "which options and secrets there are depends on the scheme, and that on the provider",
+    "changeSource": "the same, and something has to be changed",
+    "rotateSecret": "the same",
+}
+"""Operations that refuse what the schema would let through, each with the rule that it has no words for. Of these alone
+it is not checked that whatever is valid by the schema is accepted. Every other check is made of all of them."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
+    """A service that lets one address be refused as often as it takes."""
+    with running(settings_in(tmp_path_factory.mktemp("patient"), refusals_per_minute=1_000_000)) as service:
+        yield service
+
+
+@pytest.fixture
+def senders(service: Service) -> dict[str, PartySender]:
+    """A source of each of the five, by its name."""
+    return {party.provider: party.add_to(service) for party in PARTIES}
+
+
+@pytest.fixture(scope="module")
+def schema(service: Service) -> dict[str, Any]:
+    """The document."""
+    return service.client.get("/schema/openapi.json").json()
+
+
+def names(schema: dict[str, Any], *, closed: bool) -> set[str]:
+    """The operations as schemathesis calls them; with `closed`, those that need a key."""
+    return {
+        f"{method.upper()} {path}"
+        for path, item in schema["paths"].items()
+        for method, operation in item.items()
+        if not closed or operation.get("security")
+    }
+
+
+def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str, list[str]]:
+    """For each parameter, values that lead to something, and one that leads to nothing."""
+    changing = [service.add_source().source_id for _ in range(3)]
+    items = {name: sender.party.new_item() for name, sender in senders.items()}
+    events = [sender.post(sender.party.body(items[name])).json()["event_id"] for name, sender in senders.items()]
+    quarantined = [sender.post(b'{"type":"unheard.of"}').json()["quarantine_id"] for sender in senders.values()]
+    service.until_published()
+    page = service.client.get("/v1/events", params={"limit": 1}, headers=service.key("audit")).json()
+    return {
+        "path.source": [senders["capillary"].source_id, senders["scrip"].source_id, "nobody"],
+        "path.source_id": [*changing, "nobody"],
+        "path.event_id": [*events, quarantined[0], "nothing"],
+        "path.quarantine_id": [*quarantined, events[0], "nothing"],
+        "path.provider": ["capillary", "capillary", "nobody"],
+        "path.item_type": [FIVE["capillary"].item_type],
+        "path.item_id": [items["capillary"], "nothing"],
+        "path.tenant_name": ["default", "default", "nobody"],
+        "path.resource": ["checkpoint", "tile/0/000.p/1", "tile/entries/000.p/1", "nothing"],
+        "query.source": [senders["scrip"].source_id, "nobody"],
+        "query.cursor": [page["next_cursor"]],
+        "body.name": ["one", "another"],
+        "body.provider": [name for name in FIVE if providers.get(name).signing.scheme is not None],
+    }
+
+
+def configuration(headers: dict[str, str], values: dict[str, list[str]]) -> str:
+    """The command's configuration, in TOML, of which JSON's strings and arrays are a part."""
+    lines = [f"headers.{name} = {json.dumps(value)}" for name, value in headers.items()]
+    for number, (parameter, one_of) in enumerate(values.items()):
+        lines.append(f"dictionaries.d{number}.values = {json.dumps(one_of)}")
+        lines.append(f'parameters."{parameter}" = {{ dictionary = "d{number}", probability = 1.0 }}')
+    lines.append("[[operations]]")
+    lines.append(f"include-operation-id = {json.dumps(list(NOT_ALL_IN_THE_SCHEMA))}")
+    lines.append("checks.positive_data_acceptance.enabled = false")
+    return "\n".join(lines)
+
+
+def run(service: Service, folder: Path, headers: dict[str, str], values: dict[str, list[str]]) -> dict[str, Any]:
+    """Run the command in that folder, with all of its checks but the ones named above; its report.
+
+    Fails with what it printed if it found anything.
+    """
+    (folder / "schemathesis.toml").write_text(configuration(headers, values))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{service.port}/schema/openapi.json"),
+            *("--generation-deterministic", "--seed=1", f"--max-examples={EXAMPLES}", "--continue-on-failure"),
+            *("--no-color", "--report=json", "--report-json-path=report.json"),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_every_answer_is_in_the_schema(
+    service: Service, senders: dict[str, PartySender], schema: dict[str, Any], tmp_path: Path
+) -> None:
+    """No 500, and nothing that the schema does not say, whatever is asked with a key of all scopes; and each operation
+    has also done what it is there for.
+    """
+    key = service.key("audit,export,operate,admin")["authorization"]
+    headers = {"Authorization": key, "X-Webhook-Token": senders["capillary"].secret}
+
+    report = run(service, tmp_path, headers, what_is_there(service, senders))
+
+    assert (report["complete"], report["operations"]["errored"]) == (True, 0)
+    rates = report["valid_rates"]
+    assert {name for name, phases in rates.items() if any(one["accepted"] for one in phases.values())} == names(
+        schema, closed=False
+    )
+
+
+def test_nothing_is_given_out_without_a_key(
+    service: Service, senders: dict[str, PartySender], schema: dict[str, Any], tmp_path: Path
+) -> None:
+    """The same, and 401 for whatever is asked of what needs one."""
+    report = run(service, tmp_path, {}, what_is_there(service, senders))
+
+    assert (report["complete"], report["operations"]["errored"]) == (True, 0)
+    assert set(report["warnings"]["missing_auth"]) == names(schema, closed=True)
