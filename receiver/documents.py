@@ -26,6 +26,10 @@ MAX_TYPE = 128
 """Characters of an event's type, which stands in the log's entry itself."""
 
 
+_HEX_AS_0 = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
+_UUID_SHAPE = b"00000000-0000-0000-0000-000000000000"
+
+
 class WrongShape(ValueError):  # noqa: N818 (it is the name of what a document has)
     """A member is not as documented; the message names it. For use within a provider's module."""
 
@@ -150,6 +154,11 @@ class Envelope:
             declared_at=members.optional_moment("created_at"),
             digest=digest(document, drop=("created_at", "request")),
         )
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID as RFC 9562 section 4 writes it, in either case."""
+    return text.encode().translate(_HEX_AS_0) == _UUID_SHAPE
 
 
 def _keepable(value: Json) -> Json:

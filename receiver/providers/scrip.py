@@ -21,7 +21,6 @@ Amounts are decimals in strings, of an asset with at most 18 fraction digits; th
 Not documented: the header of the signature, over which bytes it is made, and how it is written.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -30,7 +29,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from receiver.amounts import MAX_LENGTH, format_amount, parse_amount, total
-from receiver.documents import MAX_TYPE, Members, WrongShape
+from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
 from receiver.strictjson import Json, digest
@@ -77,8 +76,6 @@ MAX_REASON = 4096
 _DOCUMENTED_REASON = 500
 _FRACTION_DIGITS = 18
 _DIGITS = 30
-
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 _Told: TypeAlias = Event | Past
 
@@ -234,7 +231,7 @@ def _check(event: Event, received_at: datetime, replay_window: int, history: Seq
             )
         )
     ids = {"redemption": event.item.id, "reversal": event.operation}
-    if wrong := [name for name, id_ in ids.items() if id_ is not None and not _UUID.fullmatch(id_)]:
+    if wrong := [name for name, id_ in ids.items() if id_ is not None and not is_uuid(id_)]:
         breaches.append(Breach("id_not_uuid", "; ".join(f"the {name}'s id is not a UUID" for name in wrong)))
     if event.effect is not None:
         length = len(event.reason or "")

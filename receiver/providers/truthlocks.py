@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Members, WrongShape
+from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
 from receiver.strictjson import Json, digest
@@ -61,9 +61,6 @@ _TEST_DELIVERY: dict[str, Json] = {"status": "ok", "source": "test-delivery"}
 
 MAX_REASON = 4096
 """Characters of the reason that a call may give."""
-
-_HEX_AS_0 = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
-_UUID_SHAPE = b"00000000-0000-0000-0000-000000000000"
 
 
 def _read(document: dict[str, Json]) -> Reading:
@@ -136,7 +133,7 @@ def _check(event: Event, received_at: datetime, replay_window: int, history: Seq
             )
         )
     # Receipt ids alone are documented to be UUIDs.
-    if event.item.type == "receipt" and event.item.id.encode().translate(_HEX_AS_0) != _UUID_SHAPE:
+    if event.item.type == "receipt" and not is_uuid(event.item.id):
         breaches.append(Breach("id_not_uuid", "receipt_id is not a UUID"))
     again = next((past for past in history if _is_another_revocation(past, event)), None)
     if again is not None:
