@@ -86,7 +86,11 @@ def _not_as_its_type(kind: type[Any], message: str) -> Problem:
     said, _, place = message.rpartition(" - at ")
     member: str = _NAME.findall(place)[0]
     choices: list[str] = _schema(kind)["properties"][member].get("enum", [])
-    expected = f"one of {', '.join(choices)}" if choices else said.replace("`", "").removeprefix("Expected ")
+    expected = (
+        f"one of {', '.join(choices)}"
+        if choices
+        else said.replace("`", "").removeprefix("Expected ").replace(", got Number", " below 2^53")
+    )
     return Problem(400, f"{member} must be {expected}", details={member: expected})
 
 

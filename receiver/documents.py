@@ -161,6 +161,11 @@ def is_uuid(text: str) -> bool:
     return text.encode().translate(_HEX_AS_0) == _UUID_SHAPE
 
 
+def one_case(text: str) -> str:
+    """An id in the case that it is compared in: a UUID is the same in either (RFC 9562 section 4), others are not."""
+    return text.lower() if is_uuid(text) else text
+
+
 def _keepable(value: Json) -> Json:
     return value if _has_ascii_names(value) else json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))
 

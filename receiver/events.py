@@ -158,11 +158,16 @@ class Event(Struct, frozen=True):
 
 
 class Past(Struct, frozen=True):
-    """What a rule sees of an earlier event of the same item."""
+    """What a rule sees of an event of the same item that was logged earlier.
+
+    Logged earlier is not received earlier: what was read again out of quarantine is logged late.
+    """
 
     kind: Kind
     type: str
     effect: Effect | None
+    received_at: datetime
+    """In UTC."""
     log_index: int
     """Of its entry, from 0."""
     extent: Extent
@@ -174,12 +179,13 @@ class Past(Struct, frozen=True):
     details: Mapping[str, Value]
 
     @classmethod
-    def from_event(cls, event: Event, log_index: int) -> Self:
+    def from_event(cls, event: Event, received_at: datetime, log_index: int) -> Self:
         """The same as `of` gives from the event's data, without reading it again."""
         return cls(
             kind=event.kind,
             type=event.type,
             effect=event.effect,
+            received_at=received_at,
             log_index=log_index,
             extent=event.extent,
             account=event.account,
@@ -191,8 +197,16 @@ class Past(Struct, frozen=True):
         )
 
     @classmethod
-    def of(cls, kind: Kind, type: str, effect: Effect | None, log_index: int, data: bytes) -> Self:  # noqa: A002 (as in Event)
-        """The earlier event of that kind, type, effect and entry whose `Event.data()` was `data`.
+    def of(
+        cls,
+        kind: Kind,
+        type: str,  # noqa: A002 (as in Event)
+        effect: Effect | None,
+        received_at: datetime,
+        log_index: int,
+        data: bytes,
+    ) -> Self:
+        """The event of that kind, type, effect, time of receipt and entry whose `Event.data()` was `data`.
 
         Raises ValueError (or KeyError) for data that `Event.data()` did not make.
         """
@@ -202,6 +216,7 @@ class Past(Struct, frozen=True):
             kind=kind,
             type=type,
             effect=effect,
+            received_at=received_at,
             log_index=log_index,
             extent=Extent(members["extent"]),
             account=members["account"],

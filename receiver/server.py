@@ -47,6 +47,9 @@ class BoundedRequests(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        # What came with them may be body already: only their own sizes tell.
+        if self._besides > MAX_HEADERS and sum(len(name) + len(value) for name, value in self.headers) > MAX_HEADERS:
+            return  # refused by `data_received`
         self._besides = 0
         if self.parser is not None and self.parser.should_upgrade():
             self._refuse(Problem(400, "This speaks HTTP/1.1 only, without upgrades or tunnels"))

@@ -11,7 +11,7 @@ from litestar.params import FromPath, QueryParameter
 from receiver import problems, providers
 from receiver.access import needs
 from receiver.audit import parameters, queries
-from receiver.audit.items import reversed_amount, state_of
+from receiver.audit.items import reversed_in_all, state_of
 from receiver.audit.parameters import query
 from receiver.audit.shapes import AsOf, EventList, EventShape, ItemShape, ItemState
 from receiver.events import Effect, Item, Via, may_be_one_account
@@ -94,7 +94,7 @@ class EventsController(Controller):
         summary="What is the state of an item, since when, with what evidence",
         description="An item that nothing was recorded about is `no_record` as of a checkpoint: an answer, no error. "
         "Where accounts have an item of that id each, `source` or `account` must say which is meant (409). Events of "
-        "test sources say nothing of it, unless `source` names one.",
+        "test sources say nothing of it, unless `source` names one. A `source` that the tenant does not have is 404.",
         responses=problems.responses(400, 401, 403, 404, 409, 503),
     )
     async def get_item(
@@ -118,7 +118,16 @@ class EventsController(Controller):
         _must_be_one_account(item, events)
         unit = providers.get(provider).unit
         state, since = state_of(events, unit)
-        return ItemState(ItemShape(item.type, item.id), state, since, reversed_amount(events, unit), as_of, events)
+        taken_back = reversed_in_all(events, unit)
+        return ItemState(
+            item=ItemShape(item.type, item.id),
+            state=state,
+            since=since,
+            reversed_amount=taken_back.amount,
+            reversed_quantity=taken_back.quantity,
+            as_of=as_of,
+            events=events,
+        )
 
 
 def _must_be_one_account(item: Item, events: Sequence[EventShape]) -> None:
@@ -144,4 +153,6 @@ def _get(records: Records, tenant: Tenant, event_id: str) -> EventShape | None:
 
 def _item(records: Records, tenant: Tenant, provider: str, item: Item, source: str | None) -> list[EventShape]:
     with records.database.read() as tx:
+        if source is not None and not queries.has_source(tx, tenant, source):
+            raise Problem(404, f"There is no source {source[:64]!a}")
         return queries.find_item(tx, tenant, provider, item, source)

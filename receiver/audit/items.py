@@ -51,14 +51,25 @@ def state_of(events: Sequence[EventShape], unit: str | None = None) -> tuple[str
     return "no_record", None  # context alone says nothing of what became of the item
 
 
-def reversed_amount(events: Sequence[EventShape], unit: str | None = None) -> str | None:
-    """The exact sum of the amounts taken back, each act counted once; what is no plain decimal is left out.
+@dataclass(frozen=True, slots=True)
+class Reversed:
+    """How much of an item was taken back in all, as plain decimals: in amounts, and in quantities."""
 
-    None if no amount is known, or if they are of different units, which have no sum.
+    amount: str | None
+    quantity: str | None
+
+
+def reversed_in_all(events: Sequence[EventShape], unit: str | None = None) -> Reversed:
+    """The exact sums of the amounts and of the quantities taken back, each act counted once.
+
+    What is no plain decimal is left out. None for a sum of which no part is known, and for both if the acts are of
+    different units, which have no sum. `unit` is as for `state_of`.
     """
     taking = _taking_back(events)
-    amounts = [act.amount for act in _acts(taking) if act.amount is not None]
-    return format_amount(total(amounts)) if amounts and len(_units(taking, unit)) <= 1 else None
+    if len(_units(taking, unit)) > 1:
+        return Reversed(None, None)
+    acts = _acts(taking)
+    return Reversed(_sum(act.amount for act in acts), _sum(act.quantity for act in acts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +89,8 @@ def _acts(taking: Iterable[EventShape]) -> list[_Act]:
     acts = [
         _Act(
             min(map(_moment, tellings)),
-            _first_number(event.amount for event in reversed(tellings)),
-            _first_number(event.quantity for event in reversed(tellings)),
+            _taken(event.amount for event in reversed(tellings)),
+            _taken(event.quantity for event in reversed(tellings)),
         )
         for tellings in told.values()
     ]
@@ -154,6 +165,12 @@ def _under_way(known: Iterable[EventShape]) -> tuple[list[str], str | None]:
     return list(still_open.values()), concluded
 
 
+def _sum(parts: Iterable[Decimal | None]) -> str | None:
+    """The exact sum of those that are known; None if none is."""
+    known = [part for part in parts if part is not None]
+    return format_amount(total(known)) if known else None
+
+
 def _units(events: Iterable[EventShape], unit: str | None) -> set[str]:
     """What amounts are counted in, of those events that name it."""
     named = [] if unit is None else [event.details.get(unit) for event in events]
@@ -166,6 +183,12 @@ def _first_number(texts: Iterable[str | None]) -> Decimal | None:
         if text is not None and (number := parse_amount(text)) is not None:
             return number
     return None
+
+
+def _taken(texts: Iterable[str | None]) -> Decimal | None:
+    """How much an act took back. What is below 0 takes nothing back, and undoes nothing that others did."""
+    number = _first_number(texts)
+    return None if number is None else max(number, Decimal(0))
 
 
 def _moment(event: EventShape) -> str:

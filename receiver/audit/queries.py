@@ -79,15 +79,20 @@ def find_event(tx: sa.Connection, tenant: Tenant, event_id: str) -> EventShape |
 def find_item(tx: sa.Connection, tenant: Tenant, provider: str, item: Item, source: str | None) -> list[EventShape]:
     """Every event about an item, oldest first.
 
-    Those of that source, of the environment that it has now; or else of all sources, but for tests, which say nothing
-    of an item that is real.
+    Without a source those of all, but for tests, which say nothing of an item that is real. Of a source
+    that is a test source now, its tests, if it has told nothing else of it.
     """
-    query = _events(tenant).where(_about([item_key(tenant.hash_key, provider, item)]))
-    if source is None:
-        query = query.where(sa.not_(deliveries.c.test))
-    else:
-        query = query.where(_is_source(source), deliveries.c.test == (sources.c.environment == "test"))
-    return _shapes(tx, tx.execute(query.order_by(deliveries.c.log_id, deliveries.c.log_index)).all())
+    real = sa.not_(deliveries.c.test)
+    whose = real if source is None else sa.and_(_is_source(source), sa.or_(real, sources.c.environment == "test"))
+    query = _events(tenant).where(_about([item_key(tenant.hash_key, provider, item)]), whose)
+    rows = tx.execute(query.order_by(deliveries.c.log_id, deliveries.c.log_index)).all()
+    return _shapes(tx, [row for row in rows if not row.test] or rows)
+
+
+def has_source(tx: sa.Connection, tenant: Tenant, source: str) -> bool:
+    """Whether the tenant has a source of this id or name; an empty text is neither."""
+    query = sa.select(sources.c.id).where(sources.c.tenant_id == tenant.id, _is_source(source))
+    return tx.execute(query).first() is not None
 
 
 def find_kept(tx: sa.Connection, tenant: Tenant, delivery_id: str) -> Kept | None:

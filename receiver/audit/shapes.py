@@ -95,6 +95,7 @@ class ItemState:
     state: str
     since: str | None
     reversed_amount: str | None
+    reversed_quantity: str | None
     as_of: AsOf
     events: list[EventShape] = field(default_factory=list[EventShape])
 

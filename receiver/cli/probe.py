@@ -207,4 +207,10 @@ def _why_none(source: Source, tried: int) -> str:
         f"{'1 delivery was' if tried == 1 else f'{tried} deliveries were'} tried, and no scheme fits. Check that the "
         "secret is the one that the provider has for this webhook, whole, and that no proxy changes bodies or headers "
         "on the way. If both are so, the provider signs in a way that is not known here"
+        + (
+            "; or the provider's delivery was not among them: anyone who knows the path can fill a probe up, and then "
+            "another one helps"
+            if tried >= MAX_HELD
+            else ""
+        )
     )

@@ -20,13 +20,14 @@ from receiver import providers
 from receiver.events import Effect, Item, Kind, Past, may_be_one_account, parse_time
 from receiver.fsck.report import Notes
 from receiver.fsck.told import Told
-from receiver.providers import Notice, Reading
+from receiver.providers import Ignored, Notice, Reading
 from receiver.records import keyed
-from receiver.records.tables import deliveries, reprocessed
+from receiver.records.tables import deliveries, reprocessed, sources
 from receiver.strictjson import NotJson, parse
 from translog.canonical import Value, decode
 from translog.errors import FormatError
 from translog.evidence import Delivery, Leaf, Opening
+from translog.store import entries
 
 KEPT_IN_ROWS = frozenset({Kind.REVOCATION, Kind.CONTEXT, Kind.MISMATCH, Kind.QUARANTINE})
 _KINDS = frozenset(Kind)
@@ -42,9 +43,9 @@ _STATUSES = {
 _TAKEN_OVER = ("source_id", "scheme", "test", "received_at", "headers", "body")
 # The columns that a row of this kind leaves empty.
 _EMPTY = {
-    Kind.REVOCATION: ("reason", "first_id", "secret_id"),
-    Kind.CONTEXT: ("reason", "first_id", "secret_id"),
-    Kind.MISMATCH: ("event", "effect", "reason", "breaches", "occurred_at", "item_key", "secret_id"),
+    Kind.REVOCATION: ("reason", "first_id"),
+    Kind.CONTEXT: ("reason", "first_id"),
+    Kind.MISMATCH: ("event", "effect", "reason", "breaches", "occurred_at", "item_key"),
     Kind.QUARANTINE: ("event", "effect", "first_id", "breaches", "occurred_at", "item_key"),
 }
 
@@ -82,6 +83,7 @@ class Rows:
         self._sources = sources
         self._told = told
         self._notes = notes
+        self._strange: set[str] = set()
         self._logged_at = ""  # of the last leaf that could be read
         self._last = -1
 
@@ -118,12 +120,17 @@ class Rows:
     def _rows(self, start: int, stop: int) -> Sequence[sa.Row[Any]]:
         first, quarantine = deliveries.alias(), deliveries.alias()
         of_first = [first.c[name].label(f"first_{name}") for name in ("source_id", "group_key", "dedupe_key")]
-        of_quarantine = [reprocessed.c.quarantine_id, quarantine.c.secret_id.label("quarantine_secret_id")]
+        of_quarantine = [reprocessed.c.quarantine_id, entries.c.data.label("quarantine_entry")]
         return self._tx.execute(
             sa.select(deliveries, *of_first, *of_quarantine)
             .join_from(deliveries, first, first.c.id == deliveries.c.first_id, isouter=True)
             .join(reprocessed, reprocessed.c.row_id == deliveries.c.id, isouter=True)
             .join(quarantine, quarantine.c.id == reprocessed.c.quarantine_id, isouter=True)
+            .join(
+                entries,
+                sa.and_(entries.c.log_id == quarantine.c.log_id, entries.c.index == quarantine.c.log_index),
+                isouter=True,
+            )
             .where(
                 deliveries.c.log_id == self._log_id,
                 deliveries.c.log_index >= start,
@@ -176,8 +183,10 @@ class Rows:
             if getattr(row, name) is not None:
                 yield f"{name} is given, which a {kind} has not"
         yield from _facts_differ(leaf, row, kind, None if source is None else source.provider)
-        if source is not None and kind is Kind.QUARANTINE and row.secret_id not in {None, *source.secrets}:
-            yield f"secret_id is {row.secret_id!a}, which is no secret of its source"
+        secret = leaf.facts.get("secret")
+        if source is not None and isinstance(secret, str) and secret not in source.secrets | self._strange:
+            self._strange.add(secret)  # all that it authenticated would say the same
+            yield f"the entry's fact secret is {secret!a}, which is no secret of its source"
         event_data, event_problem = _EVENT.open(leaf.event, row)
         delivery_data, delivery_problem = _DELIVERY.open(leaf.delivery, row)
         yield from filter(None, (event_problem, delivery_problem))
@@ -207,7 +216,14 @@ class Rows:
             return
         columns = deliveries.c
         earlier = (
-            sa.select(columns.kind, columns.event, columns.effect, columns.log_index, columns.event_data)
+            sa.select(
+                columns.kind,
+                columns.event,
+                columns.effect,
+                columns.received_at,
+                columns.log_index,
+                columns.event_data,
+            )
             .where(
                 # By the group where it names the item, else by the item: each has its index.
                 columns.group_key == row.group_key
@@ -226,7 +242,12 @@ class Rows:
         try:
             past = [
                 Past.of(
-                    Kind(one.kind), one.event, one.effect and Effect(one.effect), one.log_index, bytes(one.event_data)
+                    Kind(one.kind),
+                    one.event,
+                    one.effect and Effect(one.effect),
+                    parse_time(one.received_at),
+                    one.log_index,
+                    bytes(one.event_data),
                 )
                 for one in self._tx.execute(earlier)
             ]
@@ -251,6 +272,9 @@ def _facts_differ(leaf: Leaf, row: sa.Row[Any], kind: Kind, provider: str | None
     expected: dict[str, Value] = {"received_at": row.received_at, "source": row.source_id, "provider": provider}
     if kind is Kind.QUARANTINE:
         expected["reason"] = row.reason
+        expected["scheme"] = row.scheme
+        expected["test"] = row.test
+        expected["secret"] = leaf.facts.get("secret", "")  # in the leaf alone
     elif kind is Kind.MISMATCH:
         expected["first"] = row.first_id
     else:
@@ -261,7 +285,7 @@ def _facts_differ(leaf: Leaf, row: sa.Row[Any], kind: Kind, provider: str | None
         expected["test"] = row.test
         expected["breaches"] = _codes(row.breaches)
         # Else it is in the leaf alone.
-        expected["secret"] = row.quarantine_secret_id if row.quarantine_id else leaf.facts.get("secret", "")
+        expected["secret"] = _authenticated_by(row) if row.quarantine_id else leaf.facts.get("secret", "")
     if row.quarantine_id is not None or "reprocessed" in leaf.facts:
         expected["reprocessed"] = row.quarantine_id
     for name in sorted(expected.keys() | leaf.facts.keys()):
@@ -271,6 +295,14 @@ def _facts_differ(leaf: Leaf, row: sa.Row[Any], kind: Kind, provider: str | None
             yield f"the entry has the fact {name}, which a {kind} has not"
         elif leaf.facts[name] != expected[name]:
             yield f"{name} is {expected[name]!a}, the entry's fact {leaf.facts[name]!a}"
+
+
+def _authenticated_by(row: sa.Row[Any]) -> Value:
+    """The secret of a delivery that was read again, as the entry tells that was made when it came."""
+    try:
+        return Leaf.parse(bytes(row.quarantine_entry or b"")).facts.get("secret")
+    except FormatError:  # which is told with that entry
+        return None
 
 
 def _codes(breaches: str | None) -> Value:
@@ -396,6 +428,11 @@ def _reprocessing_differs(tx: sa.Connection, done: sa.Row[Any]) -> Iterator[str]
         yield f"status is {done.status!a}, and a {written.kind} was written for it"
     elif done.at != written.logged_at:
         yield f"at is {done.at!a}, and what was written for it was logged at {written.logged_at!a}"
+    if quarantine is not None and done.row_id is None and quarantine.body is not None:
+        provider = tx.execute(sa.select(sources.c.provider).where(sources.c.id == quarantine.source_id)).scalar_one()
+        expected = {"ignored": Ignored, "duplicate": Notice}.get(done.status)
+        if expected is not None and not isinstance(_reading(provider, bytes(quarantine.body)), expected):
+            yield f"status is {done.status!a}, and it is not read as that: reprocess it again"
     if quarantine is not None and written is not None:
         for name in _TAKEN_OVER:
             before, after = getattr(quarantine, name), getattr(written, name)

@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from receiver import encoding
-from receiver.events import Breach, Effect, Event, Kind, Past, format_time, may_be_one_account, new_ids
+from receiver.events import Breach, Effect, Event, Kind, Past, format_time, may_be_one_account, new_ids, parse_time
 from receiver.intake.submission import Outcome, Status, Submission
 from receiver.records.engine import Database
 from receiver.records.journal import logging_time
@@ -57,7 +57,6 @@ _COLUMNS = (
     "headers",
     "body",
     "delivery_salt",
-    "secret_id",
 )
 
 
@@ -130,15 +129,6 @@ def write_locked(tx: sa.Connection, batch: Sequence[Submission], locked: Mapping
     return Written(outcomes, heads)
 
 
-def find_known(tx: sa.Connection, submission: Submission) -> Outcome | None:
-    """What a delivery would be answered if its notice is known with this very content, else None. Nothing is written.
-
-    In a transaction that has its tenant's log locked.
-    """
-    [kept], new = _decide(tx, [submission], {submission.tenant.log_id: 0})
-    return None if new else kept.outcome(new=False)
-
-
 # ---- what is known, and what is new ---------------------------------------------------------------------------------
 
 
@@ -176,7 +166,7 @@ class _Known:
         self._by_key[group, kept.dedupe_key] = kept
 
     def past(self, item: bytes, *, test: bool) -> list[Past]:
-        """The events of an item so far, tests or the others, oldest first: a list to append to."""
+        """The events of an item so far, tests or the others, in the log's order: a list to append to."""
         past = self._past.get((item, test))
         if past is None:
             past = self._past[item, test] = [
@@ -184,6 +174,7 @@ class _Known:
                     Kind(row.kind),
                     row.event,
                     None if row.effect is None else Effect(row.effect),
+                    parse_time(row.received_at),
                     row.log_index,
                     bytes(row.event_data),
                 )
@@ -250,7 +241,7 @@ def _judge(submission: Submission, key: bytes, new_id: str, index: int, first: _
     if provider.complete is not None:
         event = provider.complete(event, same)
     breaches = provider.check(event, submission.received_at, submission.replay_window, same)
-    past.append(Past.from_event(event, index))
+    past.append(Past.from_event(event, submission.received_at, index))
     return _Kept(new_id, event.kind, key, content, breaches=breaches, event=event, log_index=index)
 
 
@@ -263,6 +254,7 @@ _FOUND = sa.select(
     deliveries.c.reason,
     deliveries.c.first_id,
     deliveries.c.test,
+    deliveries.c.received_at,
     deliveries.c.log_id,
     deliveries.c.log_index,
     deliveries.c.group_key,
@@ -332,7 +324,6 @@ def _append(tx: sa.Connection, log: Log, head: Head, new: Sequence[tuple[Submiss
                 _write_json(submission.headers).decode(),
                 submission.body,
                 delivery_salt,
-                submission.secret_id if kept.kind is Kind.QUARANTINE else None,
             )
         )
     appended = log.append(tx, leaves, now)
@@ -354,6 +345,9 @@ def _facts(submission: Submission, kept: _Kept, received_at: str) -> dict[str, V
     event = kept.event
     if kept.kind is Kind.QUARANTINE:
         facts["reason"] = kept.reason
+        facts["scheme"] = submission.scheme
+        facts["secret"] = submission.secret_id
+        facts["test"] = submission.test
     elif kept.kind is Kind.MISMATCH:
         facts["first"] = kept.first_id
     elif event is not None:

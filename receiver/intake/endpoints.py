@@ -86,7 +86,11 @@ class Endpoints:
             else:
                 async with self._loading:  # whoever looks now looks for all that ask
                     pass
-            endpoint = self._by_id.get(source_id)
+        return self.present(source_id)
+
+    def present(self, source_id: str) -> Endpoint | None:
+        """The same as far as it is known now, without looking for it."""
+        endpoint = self._by_id.get(source_id)
         return endpoint if endpoint is not None and endpoint.source.enabled else None
 
     async def refresh(self) -> None:

@@ -9,8 +9,8 @@ token. Of two spellings of one key the simpler one stands.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_args
 
@@ -31,7 +31,7 @@ from receiver.intake.signatures import Refused, verifier, without_whitespace
 _STRONGEST_FIRST: tuple[type[Scheme], ...] = (StandardWebhooks, TimestampedHmac, Hmac, Token)
 
 MAX_HEADERS = 32
-"""Headers that are taken for the HMAC of a body, so that a stranger's delivery does not take minutes to try."""
+"""Headers that are tried in each way, so that a stranger's delivery does not take minutes."""
 
 _STANDARD = {"webhook-id", "webhook-timestamp", "webhook-signature"}
 _TIMED = re.compile(r"(?=(?:.*,)?t=[0-9])(?=(?:.*,)?v1=)")
@@ -60,20 +60,24 @@ def fits(
     `headers` as ASGI gives them, names in lower case; `body` is the raw bytes. Only secrets that are active at `now`
     count. None if nobody who holds one of them made it, or by no scheme that is known here.
     """
-    shows_whitespace = without_whitespace(body) != body
+    stripped = without_whitespace(body)
+    shows_whitespace = stripped != body
     found: dict[Scheme, Fit] = {}
-    for name, options in _candidates(headers, strips=[False, True] if shows_whitespace else [False]):
-        for secret in secrets:
+    for name, options in _candidates(headers, {secret.value for secret in secrets}):
+        strips = (False, True) if name == Hmac.name and shows_whitespace else (False,)
+        for secret, strip in product(secrets, strips):
             try:
                 scheme = scheme_from_options(name, options)
                 if not _is_simplest(scheme, secret.value):
                     continue
-                verdict = verifier(scheme, [secret], replay_window).verify(headers, body, now)
+                # Stripped once: it takes longer than all the rest.
+                verdict = verifier(scheme, [secret], replay_window).verify(headers, stripped if strip else body, now)
             except ValueError:  # the secret is none under this scheme, or no scheme can name this header
                 continue
             refused = verdict.reason if isinstance(verdict, Refused) else None
             if refused in {None, "stale", "future"}:  # these two are said of what is authentic
-                found[scheme] = Fit(scheme, refused is None, shows_whitespace)
+                fitting = replace(scheme, strip_whitespace=True) if strip and isinstance(scheme, Hmac) else scheme
+                found[fitting] = Fit(fitting, refused is None, shows_whitespace)
     return list(found.values())
 
 
@@ -90,20 +94,21 @@ def _is_simplest(scheme: Scheme, secret: str) -> bool:
 
 
 def _candidates(
-    headers: Sequence[tuple[bytes, bytes]], strips: Sequence[bool]
+    headers: Sequence[tuple[bytes, bytes]], tokens: Collection[str]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Names and options of all schemes that these headers do not rule out."""
+    """Names and options of all schemes that these headers do not rule out; `tokens` are the secrets' texts."""
     texts = {name.decode(): value.decode() for name, value in headers if name.isascii() and value.isascii()}
     if texts.keys() >= _STANDARD:
         yield StandardWebhooks.name, {}
     timed = [name for name, value in texts.items() if _TIMED.match(value)]
-    for name in timed:
+    for name in timed[:MAX_HEADERS]:
         yield TimestampedHmac.name, {"header": name}
     # A time is no prefix: the next delivery has another one.
-    plain = [{"header": name, **read} for name in texts if name not in timed for read in _signatures(texts[name])]
-    for options, key_form, strip in product(plain[:MAX_HEADERS], get_args(KeyForm), strips):
-        yield Hmac.name, {**options, "key_form": key_form, "strip_whitespace": strip}
-    for name in texts:
+    with_time = frozenset(timed)
+    plain = [{"header": name, **read} for name in texts if name not in with_time for read in _signatures(texts[name])]
+    for options, key_form in product(plain[:MAX_HEADERS], get_args(KeyForm)):
+        yield Hmac.name, {**options, "key_form": key_form}
+    for name in [name for name, value in texts.items() if value in tokens][:MAX_HEADERS]:
         yield Token.name, {"header": name}
 
 

@@ -30,7 +30,7 @@ from receiver.access import needs
 from receiver.bodies import no_parameters
 from receiver.events import Kind, parse_time
 from receiver.intake import answers
-from receiver.intake.batch import MISMATCH_REASON, Written, find_known, write_locked
+from receiver.intake.batch import MISMATCH_REASON, Written, write_locked
 from receiver.intake.recorder import HALTED, UNRECORDABLE
 from receiver.intake.routes import Acknowledgement
 from receiver.intake.service import Intake
@@ -41,6 +41,7 @@ from receiver.records.journal import logging_time
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.tables import deliveries, reprocessed, sources
 from translog.errors import StoreError
+from translog.evidence import Leaf
 from translog.merkle import leaf_hash
 from translog.store import Head, entries
 
@@ -63,26 +64,28 @@ class NotReprocessableError(RecordsError):
 def reprocess(records: Records, tenant: Tenant, quarantine_id: str) -> Outcome | None:
     """Read a quarantined delivery again; what became of it, durably: None if it bears on nothing we keep.
 
-    One that is still not understood stays as it was, and is `quarantined` with the reason of now. For one that was
-    reprocessed before nothing is written, and what became of it then is given. Raises NotQuarantinedError;
-    NotReprocessableError if it is erased, or its provider unknown to this version; StoreError if nothing may be written
-    to the log any more; and SQLAlchemy's errors for a database out of reach.
+    One that is still not understood stays as it was, and is `quarantined` with the reason of now. Where something
+    was written for it before, nothing is written again, and what became of it then is given; what was a duplicate,
+    or bore on nothing, is read anew, for it may be understood by now. Raises NotQuarantinedError;
+    NotReprocessableError if it is erased, or its provider unknown to this version; StoreError if nothing may be
+    written to the log any more; and SQLAlchemy's errors for a database out of reach.
     """
     written: Written | None = None
     with records.database.write() as tx:
         head = tenant.log.lock(tx)
         row = _find(tx, tenant, quarantine_id)
-        if row.status is not None:
-            return _what_became(tx, tenant, row)
+        if row.row_id is not None:
+            return _what_was_written(tx, row)
         submission = _read(tenant, row)
         if submission is not None:
             if submission.event is None:
+                _forget(tx, row)
                 return _still_quarantined(row, submission.reason)
             written = _write(tx, submission, head)
             if written is None:
                 return _still_quarantined(row, UNRECORDABLE)
         outcome = None if written is None else written.outcomes[0]
-        _note(tx, tenant, row.id, outcome, logging_time(head))
+        _note(tx, tenant, row, outcome, logging_time(head))
     if written is not None:
         written.confirm()
     return outcome
@@ -96,7 +99,6 @@ _QUARANTINED: sa.Select[*tuple[Any, ...]] = (
         deliveries.c.log_index,
         deliveries.c.source_id,
         deliveries.c.scheme,
-        deliveries.c.secret_id,
         deliveries.c.test,
         deliveries.c.received_at,
         deliveries.c.headers,
@@ -137,14 +139,15 @@ def _read(tenant: Tenant, row: sa.Row[Any]) -> Submission | None:
     except ValueError as error:
         raise NotReprocessableError(f"the quarantined delivery {row.id} cannot be read: {error}") from error
     headers: list[list[str]] = json.loads(row.headers)
+    told = Leaf.parse(bytes(row.entry)).facts  # when it came: rows could have been changed since
     unread = Submission(
         tenant=tenant,
         source_id=row.source_id,
         provider=provider,
-        test=row.test,
+        test=told.get("test", row.test) is True,
         replay_window=row.replay_window,
-        scheme=row.scheme,
-        secret_id=row.secret_id,
+        scheme=str(told.get("scheme", row.scheme)),
+        secret_id=None if told.get("secret") is None else str(told["secret"]),
         received_at=parse_time(row.received_at),
         headers=tuple((name, value) for name, value in headers),
         body=bytes(row.body),
@@ -153,24 +156,12 @@ def _read(tenant: Tenant, row: sa.Row[Any]) -> Submission | None:
     return unread.read(row.account)
 
 
-def _what_became(tx: sa.Connection, tenant: Tenant, row: sa.Row[Any]) -> Outcome | None:
-    if row.status == IGNORED:
-        return None
-    if row.row_id is not None:
-        made = tx.execute(_MADE, {"id": row.row_id}).one()
-        hashed = leaf_hash(bytes(made.entry))
-        if row.status == Status.MISMATCH:
-            return Outcome(Status.MISMATCH, made.first_id, made.log_index, hashed, MISMATCH_REASON, new=False)
-        return Outcome(Status.RECORDED, made.id, made.log_index, hashed, None, new=False)
-    # Nothing was written then, since it was known: it still is, if it is still read as the same notice.
-    submission = None if row.body is None else _read(tenant, row)
-    known = None if submission is None else find_known(tx, submission)
-    if known is None or known.status != row.status:
-        raise NotReprocessableError(
-            f"the quarantined delivery {row.id} was reprocessed at {row.at} as a {row.status}, "
-            "and can no longer be read as what it was then"
-        )
-    return known
+def _what_was_written(tx: sa.Connection, row: sa.Row[Any]) -> Outcome:
+    made = tx.execute(_MADE, {"id": row.row_id}).one()
+    hashed = leaf_hash(bytes(made.entry))
+    if row.status == Status.MISMATCH:
+        return Outcome(Status.MISMATCH, made.first_id, made.log_index, hashed, MISMATCH_REASON, new=False)
+    return Outcome(Status.RECORDED, made.id, made.log_index, hashed, None, new=False)
 
 
 _MADE = (
@@ -203,7 +194,7 @@ def _write(tx: sa.Connection, submission: Submission, head: Head) -> Written | N
         return None
 
 
-def _note(tx: sa.Connection, tenant: Tenant, quarantine_id: str, outcome: Outcome | None, now: str) -> None:
+def _note(tx: sa.Connection, tenant: Tenant, row: sa.Row[Any], outcome: Outcome | None, now: str) -> None:
     row_id, at = None, now
     if outcome is not None and outcome.new:
         columns = deliveries.c
@@ -213,7 +204,15 @@ def _note(tx: sa.Connection, tenant: Tenant, quarantine_id: str, outcome: Outcom
             )
         ).one()
     status = IGNORED if outcome is None else outcome.status.value
-    tx.execute(sa.insert(reprocessed).values(quarantine_id=quarantine_id, at=at, status=status, row_id=row_id))
+    if status != row.status:
+        _forget(tx, row)
+        tx.execute(sa.insert(reprocessed).values(quarantine_id=row.id, at=at, status=status, row_id=row_id))
+
+
+def _forget(tx: sa.Connection, row: sa.Row[Any]) -> None:
+    """Take back what was noted before, where nothing was written for it: it is read otherwise now."""
+    if row.status is not None:
+        tx.execute(sa.delete(reprocessed).where(reprocessed.c.quarantine_id == row.id))
 
 
 # ---- by HTTP ---------------------------------------------------------------------------------------------------------

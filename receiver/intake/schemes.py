@@ -185,9 +185,12 @@ def public_key(scheme: Scheme, value: str) -> Ed25519PublicKey | None:
 
 def secret_key(scheme: Scheme, value: str) -> bytes:
     """The bytes that are secret in `value`. Raises ValueError, without showing it, if it has none for the scheme."""
-    if value.startswith(_PUBLIC):
+    bare = value.strip().removeprefix(_SECRET)
+    if not bare and value.strip():
+        raise ValueError(f"the secret is empty but for {_SECRET}")
+    if bare.startswith(_PUBLIC):
         raise ValueError(f"{_PUBLIC} begins a public key: everyone could sign; only standard-webhooks verifies with it")
-    if value.startswith(_PRIVATE):
+    if bare.startswith(_PRIVATE):
         raise ValueError(f"{_PRIVATE} begins a private key, which stays with the sender; give the {_PUBLIC} one")
     try:
         as_text = value.encode()

@@ -68,6 +68,11 @@ class Intake:
         except _GoneError:
             endpoint.count("refused:incomplete")
             return answers.incomplete()
+        # While the body came, the source may have been disabled, or its settings changed.
+        endpoint = self.endpoints.present(source_id)
+        if endpoint is None:
+            self._metrics.unknown_sources.inc()
+            return self._unless_too_many(scope, answers.unknown_source())
         now = time.time()
         verdict = endpoint.verifier.verify(cast("list[tuple[bytes, bytes]]", scope["headers"]), body, now)
         if isinstance(verdict, Refused):

@@ -25,6 +25,7 @@ from receiver.records.sources import (
     NewSource,
     Source,
     change_source,
+    is_id,
     is_name,
 )
 
@@ -116,6 +117,8 @@ class Rotated:
 def settle(asked: Addition) -> Settled:
     """What to keep, with `add_source`, of a new source. Raises SettingError."""
     _must_be_name("name", asked.name)
+    if is_id(asked.name):
+        raise SettingError("name", "name has the shape of an id, which it could be taken for; choose another")
     _must_be_name("account", asked.account)
     try:
         signing = providers.get(asked.provider).signing

@@ -23,7 +23,7 @@ class Submission(Struct, frozen=True):
     """A delivery that is to be kept: an event that was understood, or (`event` None) one for quarantine, with why.
 
     The keys are keyed hashes of 16 bytes (`receiver.records.keyed`), empty until it is read; `secret_id` is None where
-    it was not kept at its time; `headers` are the signature's, never a static token; `event_data` is `event.data()`;
+    it is not told; `headers` are the signature's, never a static token; `event_data` is `event.data()`;
     `quarantine_id` is that of the quarantined delivery which it is, read again.
     """
 

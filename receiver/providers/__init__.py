@@ -111,7 +111,7 @@ class Provider:
     """Reads a parsed delivery; never raises."""
     check: Callable[[Event, datetime, int, Sequence[Past]], tuple[Breach, ...]]
     """The rules that an event breaks, given when it was received, the source's replay window in seconds, and the
-    earlier events of its item, oldest first."""
+    other events of its item so far, in the log's order."""
     operation: Operation
     complete: Callable[[Event, Sequence[Past]], Event] | None = None
     """Adds to an event what only the earlier events of its item can tell, before it is checked and recorded."""

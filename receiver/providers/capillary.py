@@ -158,7 +158,10 @@ def _read_event(name: str, org: str | None, members: Members, content: Members) 
     if name not in _REVOCATIONS:
         return Unfit("unknown_type", f"the event is {name!a}, which is not documented")
     event_id = members.text("eventId")
-    account = members.optional_identifier("orgId") or content.optional_identifier("orgId") or org
+    named = {members.optional_identifier("orgId"), content.optional_identifier("orgId"), org} - {None}
+    if len(named) > 1:
+        raise WrongShape("two organizations are named: orgId and eventType differ, or orgId stands there twice")
+    account = next(iter(named), None)
     details: dict[str, Json] = {"eventId": event_id}
     details |= members.kept("timeStamp") | content.kept("createdAt", "apiRequestId")
     outcome = _Outcome.of(content.inside("data"), None)

@@ -29,7 +29,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from receiver.amounts import MAX_LENGTH, format_amount, parse_amount, total
-from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid
+from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
 from receiver.strictjson import Json, digest
@@ -113,7 +113,7 @@ def _reversal(data: Members, envelope: Members | None) -> Notice:
         details=_details(data, envelope),
     )
     # The type holds no space, so no two notices share a key; an attempt differs from another in the envelope at most.
-    return Notice(event, f"{_REVERSED} {reversal_id}", digest(data.document), Via.WEBHOOK)
+    return Notice(event, f"{_REVERSED} {one_case(reversal_id)}", digest(data.document), Via.WEBHOOK)
 
 
 def _redemption(data: Members, envelope: Members) -> Notice:
@@ -135,7 +135,7 @@ def _redemption(data: Members, envelope: Members) -> Notice:
         reason=None,
         details={**_details(data, envelope), **data.kept("created_at")},
     )
-    return Notice(event, f"{_COMPLETED} {item_id}", digest(data.document), Via.WEBHOOK)
+    return Notice(event, f"{_COMPLETED} {one_case(item_id)}", digest(data.document), Via.WEBHOOK)
 
 
 def _account(envelope: Members | None) -> str | None:
@@ -172,8 +172,7 @@ def _read_answer(call: Call) -> Notice | Unfit:
     """The answer is the reversal. That it is of all there was is said by the request, which then names no part."""
     try:
         answer, request = Members(call.answer), Members(call.request, "request.")
-        # A UUID may be sent in either case (RFC 9562 section 4), and need not come back in the same.
-        if answer.text("redemption_id").lower() != call.path.get("id", "").lower():
+        if one_case(answer.text("redemption_id")) != one_case(call.path.get("id", "")):
             raise WrongShape("redemption_id is not the one in the path")
         notice = _reversal(answer, None)
     except WrongShape as error:
@@ -239,8 +238,6 @@ def _check(event: Event, received_at: datetime, replay_window: int, history: Seq
             breaches.append(
                 Breach("reason_length", f"the reason has {length} characters; it has to have 1 to {_DOCUMENTED_REASON}")
             )
-        if event.amount is None and event.quantity is None:
-            breaches.append(Breach("nothing_reversed", "neither amount nor quantity says how much is reversed"))
     breaches += _amount_breaches(event)
     if excess := _excess(event, history):
         breaches.append(Breach("reversed_above_redemption", "; ".join(excess)))
@@ -297,12 +294,15 @@ def _excess(event: Event, history: Sequence[Past]) -> list[str]:
 
 
 def _sum(parts: Iterable[tuple[str | None, str | None]]) -> Decimal:
-    """The sum of what the operations reversed, each once: the first of its parts that is a number."""
+    """The sum of what the operations reversed, each once: the first of its parts that is a number.
+
+    What is below 0 reverses nothing, and makes no room for what does.
+    """
     counted: dict[str | None, Decimal] = {}
     for operation, part in parts:
         number = _number(part)
         if number is not None:
-            counted.setdefault(operation, number)
+            counted.setdefault(operation, max(number, Decimal(0)))
     return total(counted.values())
 
 

@@ -18,7 +18,8 @@ Documented ("Webhooks"): the signature, in full; and, once a job is done, a `rew
 
 It takes nothing back, but says how many rewards there are to take back. Its `failures` name people: they stay in the
 body. The other documented webhooks are about people altogether, so nothing is kept of them: `reward.issued`, in the
-same envelope, and three that name no event and are told by a member. There is no id of an event or a delivery.
+same envelope, and three that name no event and are told by a member. Of these a purchase is ignored in whatever shape
+it comes, for quarantine keeps bodies whole. There is no id of an event or a delivery.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from receiver.providers import Call, Ignored, Notice, Operation, Provider, Readi
 from receiver.strictjson import Json, digest
 
 _DECLARED = ("issuance_job.revoking", "issuance_job.revoked")
-_TOLD_BY_MEMBER = ("purchase", "communication_setting", "sms_subscription")
+_TOLD_BY_MEMBER = ("communication_setting", "sms_subscription")
 
 _EFFECTS = {"revoking": Effect.REVOKING, "revoked": Effect.REVOKED}
 
@@ -47,6 +48,8 @@ def _read(document: dict[str, Json]) -> Reading:
         members = Members(document)
         if document.get("type") in _DECLARED:
             return _declared(Envelope.open(document))
+        if _is_purchase(document):
+            return Ignored("purchase")
         if members.has("event"):
             name = members.text("event", MAX_TYPE)
             if name == "reward_batch.completed":
@@ -60,6 +63,13 @@ def _read(document: dict[str, Json]) -> Reading:
     except WrongShape as error:
         return Unfit("wrong_shape", str(error))
     return Unfit("unknown_type", "neither event nor type is there, nor a member that a documented webhook is told by")
+
+
+def _is_purchase(document: dict[str, Json]) -> bool:
+    """By the documented member, whatever is in it, or by an event of that name or under it."""
+    event = document.get("event")
+    named = isinstance(event, str) and (event == "purchase" or event.startswith(("purchase.", "purchase_")))
+    return named or "purchase" in document
 
 
 def _unknown(member: str, name: str) -> Unfit:
@@ -127,14 +137,13 @@ def _revocation(job: Members, name: str | None, request: Members | None, more: d
             f"{job.path}state is {state!a}: only a job that is 'revoking' or 'revoked' says that it is taken back"
         )
     counts = _integers(job, *_JOB_COUNTS, "progress_percent")
-    asked_for = None if request is None else request.optional_text("merchant_id")
     return Event(
         kind=Kind.REVOCATION,
         type=name or f"issuance_job.{state}",
         item=Item("issuance_job", job_id),
         effect=effect,
         extent=Extent.FULL,
-        account=asked_for or job.optional_text("merchant_id"),
+        account=_merchant(job, request),
         operation=f"{job_id} {state}",
         occurred_at=None,
         occurred_from=None,
@@ -148,6 +157,17 @@ def _revocation(job: Members, name: str | None, request: Members | None, more: d
             **more,
         },
     )
+
+
+def _merchant(job: Members, request: Members | None) -> str | None:
+    """The one that the request or the job names. Raises WrongShape where they name two."""
+    told = job.optional_text("merchant_id")
+    asked_for = None if request is None else request.optional_text("merchant_id")
+    if request is not None and None not in (told, asked_for) and told != asked_for:
+        raise WrongShape(
+            f"{request.path}merchant_id is {asked_for!a}, {job.path}merchant_id is {told!a}: they name two merchants"
+        )
+    return asked_for or told
 
 
 def _key(event: Event) -> str:
@@ -177,15 +197,25 @@ def _check(event: Event, received_at: datetime, replay_window: int, history: Seq
     state = event.details.get("state")
     if event.kind is Kind.REVOCATION and event.type != f"issuance_job.{state}":
         breaches.append(Breach("type_contradicts_state", f"the type is {event.type}, but the job is {state}"))
-    before = next((past for past in history if _cannot_follow(past.details.get("state"), state)), None)
-    if before is not None:
-        earlier = f"{before.details.get('state')}, as entry {before.log_index} of the log says it was"
-        breaches.append(Breach("illegal_transition", f"a job cannot be {state} after it was {earlier}"))
+    transitions = (_illegal_transition(state, received_at, past) for past in history)
+    if (transition := next(filter(None, transitions), None)) is not None:
+        breaches.append(Breach("illegal_transition", transition))
     if differences := _differences(event):
         breaches.append(Breach("counts_differ", "; ".join(differences)))
     if (progress := _progress_difference(event)) is not None:
         breaches.append(Breach("progress_differs", progress))
     return tuple(breaches)
+
+
+def _illegal_transition(state: object, received_at: datetime, past: Past) -> str | None:
+    """Why a job in that state contradicts an event logged earlier, which may have been received later, if it does."""
+    told, entry = past.details.get("state"), f"entry {past.log_index} of the log"
+    if past.received_at > received_at:
+        if _cannot_follow(state, told):
+            return f"a job cannot be {told}, as {entry} says it was later, after it was {state}"
+    elif _cannot_follow(told, state):
+        return f"a job cannot be {state} after it was {told}, as {entry} says it was"
+    return None
 
 
 def _cannot_follow(before: object, state: object) -> bool:

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid
+from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
 from receiver.strictjson import Json, digest
@@ -101,7 +101,7 @@ def _notice(members: Members, name: str, known: _Type) -> Notice:
     )
     # The type and the time hold no space, so no two notices share a key; the moment, not its spelling, is in it.
     moment = "-" if occurred_at is None else format_time(occurred_at)
-    return Notice(event, f"{name} {moment} {item_id}", digest(members.document), Via.WEBHOOK)
+    return Notice(event, f"{name} {moment} {one_case(item_id)}", digest(members.document), Via.WEBHOOK)
 
 
 def _read_answer(call: Call) -> Notice | Unfit:
@@ -113,7 +113,7 @@ def _read_answer(call: Call) -> Notice | Unfit:
         answer = Members(call.answer)
         if answer.text("status") != "revoked":
             raise WrongShape(f"status is {answer.text('status')!a}; after a revocation it is 'revoked'")
-        if answer.text("receipt_id") != call.path["id"]:
+        if one_case(answer.text("receipt_id")) != one_case(call.path.get("id", "")):
             raise WrongShape("receipt_id is not the one in the path")
         reason = Members(call.request, "request.").optional_text("reason", MAX_REASON)
         notice = _notice(answer, "receipt.revoked", _TYPES["receipt.revoked"])
@@ -132,9 +132,9 @@ def _check(event: Event, received_at: datetime, replay_window: int, history: Seq
                 f"revoked_at is {format_time(at)}, later than the delivery by more than the replay window",
             )
         )
-    # Receipt ids alone are documented to be UUIDs.
-    if event.item.type == "receipt" and not is_uuid(event.item.id):
-        breaches.append(Breach("id_not_uuid", "receipt_id is not a UUID"))
+    ids = {f"{event.item.type}_id": event.item.id, "tenant_id": event.account}
+    if wrong := [name for name, id_ in ids.items() if id_ is not None and not is_uuid(id_)]:
+        breaches.append(Breach("id_not_uuid", "; ".join(f"{name} is not a UUID" for name in wrong)))
     again = next((past for past in history if _is_another_revocation(past, event)), None)
     if again is not None:
         breaches.append(

@@ -26,12 +26,12 @@ transaction, which is `PENDING`, then maybe `PROCESSING`, and in the end `APPROV
                      "details": {"reason", "rejection", "metadata", "points": {"total": 60, "date", "type"}}}}
 
 The reference page shows this answer without either status; what it answers is a transaction just created, so it is
-taken for `PENDING`. It does not say which bucket of points that was: only the path of the request does. No webhook of a
-project's settings or of a distribution tells of it, so the operator's own systems declare it (the plain envelope of
-`receiver.documents`, of type `pending_points.canceled`). A workflow can be made to tell of it: the documentation's
-public source ("Workflows webhooks") has the envelope above, with the transaction's type, the transaction in
-`data.transaction`, and its id in `event.id` whatever its status. So a transaction is told by its status and id, in
-whichever way it came.
+taken for `PENDING`. It does not say which bucket of points that was: only the path of the request does. So the bucket
+is part of what is told, and the same transaction with another one is no duplicate. No webhook of a project's settings
+or of a distribution tells of it, so the operator's own systems declare it (the plain envelope of `receiver.documents`,
+of type `pending_points.canceled`). A workflow can be made to tell of it: the documentation's public source ("Workflows
+webhooks") has the envelope above, with the transaction's type, the transaction in `data.transaction`, and its id in
+`event.id` whatever its status. So a transaction is told by its status and id, in whichever way it came.
 
 Not documented: whether a sending that is tried again keeps its `id`, and what a test webhook holds.
 """
@@ -132,7 +132,7 @@ def _read(document: dict[str, Json]) -> Reading:
         if name is None:
             return _bare(members)
         if name == _DECLARED:
-            return _declared(Envelope.open(document))
+            return _declared(document)
         if name == _TRANSACTION:
             return _told_by_workflow(members)
         if name in _EFFECTS:
@@ -228,11 +228,12 @@ def _pending_points(data: Members, name: str, more: dict[str, Json]) -> Event:
 # Card transactions of the newer programs
 
 
-def _declared(envelope: Envelope) -> Notice:
+def _declared(document: dict[str, Json]) -> Notice:
+    envelope = Envelope.open(document)
     event = _cancellation(envelope.data, _DECLARED, envelope.request)
     if envelope.declared_at is not None:
         event = replace(event, details={**event.details, "declared_at": format_time(envelope.declared_at)})
-    return Notice(event, _transaction_key(event), envelope.digest, Via.DECLARED)
+    return Notice(event, _transaction_key(event), _content(document, event), Via.DECLARED)
 
 
 def _told_by_workflow(envelope: Members) -> Notice:
@@ -248,7 +249,8 @@ def _read_answer(call: Call) -> Notice | Unfit:
         event = _cancellation(Members(call.answer), _DECLARED, Members(asked, "path."))
     except WrongShape as error:
         return Unfit("wrong_shape", str(error))
-    return Notice(event, _transaction_key(event), digest(call.answer), Via.RELAY)
+    content = _content({"type": _DECLARED, "data": call.answer}, event)
+    return Notice(event, _transaction_key(event), content, Via.RELAY)
 
 
 def _cancellation(answer: Members, name: str, request: Members | None) -> Event:
@@ -309,6 +311,17 @@ def _transaction_key(event: Event) -> str:
     return f"transaction {event.details['status']} {event.operation}"
 
 
+def _content(envelope: dict[str, Json], event: Event) -> bytes:
+    """The digest (32 bytes) of a plain envelope's content, and of the bucket that the request names, if it does.
+
+    The bucket decides the item: a transaction told again with another one must not pass for the same notice.
+    """
+    content = {name: value for name, value in envelope.items() if name not in ("created_at", "request")}
+    if event.item.type == "pending_points":
+        content["request"] = {"bucket_id": event.item.id}
+    return digest(content)
+
+
 def _texts(members: Members, *names: str) -> dict[str, str]:
     """Those of the members that are there. Raises WrongShape for one that is no string."""
     return {name: value for name in names if (value := members.optional_text(name)) is not None}
@@ -352,32 +365,66 @@ def _check(event: Event, received_at: datetime, replay_window: int, history: Seq
                 f"{other.log_index} of the log tells it",
             )
         )
-    before = next((past for past in history if {past.effect, event.effect} == _EXCLUSIVE), None)
-    if before is not None and event.effect is Effect.ACTIVATED:
+    exclusive = next((past for past in history if {past.effect, event.effect} == _EXCLUSIVE), None)
+    if exclusive is not None:
+        breaches.append(_canceled_and_activated(event, received_at, exclusive))
+    again = next((past for past in history if _is_another_cancellation(past, event)), None)
+    if again is not None:
         breaches.append(
             Breach(
-                "activated_after_cancellation",
-                f"the points were canceled already, by entry {before.log_index} of the log",
+                "canceled_again",
+                f"the points are canceled by another operation than that of entry {again.log_index} of the log; they "
+                "can be canceled once",
             )
         )
-    elif before is not None:
+    outcome = next((past for past in history if _has_the_other_outcome(past, event)), None)
+    if outcome is not None:
         breaches.append(
             Breach(
-                "canceled_after_activation",
-                f"the points were activated already, by entry {before.log_index} of the log; only pending ones can be "
-                "canceled",
+                "outcome_contradicted",
+                f"the transaction is told to be {event.effect} here and {outcome.effect} by entry "
+                f"{outcome.log_index} of the log; it has one outcome",
             )
         )
     return tuple(breaches)
 
 
 _EXCLUSIVE = {Effect.ACTIVATED, Effect.CANCELED}
+_OUTCOMES = {Effect.CANCELED, Effect.REJECTED}
+
+
+def _canceled_and_activated(event: Event, received_at: datetime, past: Past) -> Breach:
+    """The breach of these two, one of which cancels the points and one activates them: by which was received later."""
+    entry = f"entry {past.log_index} of the log"
+    if past.received_at > received_at:
+        later, said = past.effect, f"the points were {past.effect} later, by {entry}"
+    else:
+        later, said = event.effect, f"the points were {past.effect} already, by {entry}"
+    if later is Effect.ACTIVATED:
+        return Breach("activated_after_cancellation", said)
+    return Breach("canceled_after_activation", f"{said}; only pending ones can be canceled")
+
+
+def _is_another_cancellation(past: Past, event: Event) -> bool:
+    """Whether two operations canceled the same points. Where one is not known, they are not told apart."""
+    return (
+        past.effect is event.effect is Effect.CANCELED
+        and None not in (past.operation, event.operation)
+        and past.operation != event.operation
+    )
+
+
+def _has_the_other_outcome(past: Past, event: Event) -> bool:
+    """Whether one transaction is told to have both outcomes."""
+    return (
+        {past.effect, event.effect} == _OUTCOMES and event.operation is not None and past.operation == event.operation
+    )
 
 
 def _contradictions(event: Event) -> list[str]:
     """Where the request and the transaction name different things: a clause each."""
     return [
-        f"the request's {name} is {event.details[f'request_{name}']!a}, the transaction's {event.details[name]!a}"
+        f"the request's {name} is not the transaction's"  # the ids themselves are in the event, which can be erased
         for name in _NAMED_BY_BOTH
         if name in event.details and f"request_{name}" in event.details
     ]

@@ -7,6 +7,7 @@ which item it was. Parts are joined with NUL, which no part holds.
 
 from functools import lru_cache
 
+from receiver.documents import one_case
 from receiver.events import Item, Via
 from translog.canonical import hmac_sha256
 
@@ -15,7 +16,7 @@ SIZE = 16
 
 def item_key(hash_key: bytes, provider: str, item: Item) -> bytes:
     """What all events about one item share, whichever source and way they came by."""
-    return _keyed(hash_key, f"item\0{provider}\0{item.type}\0{item.id}".encode())
+    return _keyed(hash_key, f"item\0{provider}\0{item.type}\0{one_case(item.id)}".encode())
 
 
 def dedupe_key(hash_key: bytes, source_id: str, via: Via, delivery_key: str) -> bytes:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -121,6 +121,11 @@ def is_name(text: str) -> bool:
     return 0 < len(text) <= MAX_NAME and text.isprintable() and text == text.strip()
 
 
+def is_id(text: str) -> bool:
+    """Whether a text has the shape of a source's id, which no name may have: where both are taken, it is an id."""
+    return _ID.fullmatch(text) is not None
+
+
 def webhook_path(source_id: str) -> str:
     """Where deliveries to a source are sent."""
     return f"/webhooks/{source_id}"
@@ -178,7 +183,9 @@ def change_source(
             tx.execute(its.values(enabled=after.enabled, **values))
         if decision.secret is not None:
             actions.append("rotated")
-            end_secrets(tx, source_id, format_time(parse_time(now) + timedelta(seconds=decision.overlap)))
+            # By the clock that secrets are judged by: the log's time may stand ahead of it.
+            end = min(datetime.now(UTC), parse_time(now)) + timedelta(seconds=decision.overlap)
+            end_secrets(tx, source_id, format_time(end))
             keep_secret(tx, records, source_id, decision.secret, now)
         for action in actions:
             changing.tell(Kind.SOURCE, {"action": action, "by": by, "id": source_id})

@@ -118,8 +118,6 @@ deliveries = sa.Table(
     sa.Column("headers", sa.Text),  # JSON, the signature's headers
     sa.Column("body", sa.LargeBinary),  # as received
     sa.Column("delivery_salt", sa.LargeBinary),
-    # Of a quarantined delivery: what authenticated it, which the entries of events tell by themselves.
-    sa.Column("secret_id", sa.Text),
     sa.UniqueConstraint("log_id", "log_index"),
     sa.UniqueConstraint("group_key", "dedupe_key"),
     sa.Index("deliveries_by_item", "item_key", sqlite_where=_APART, postgresql_where=_APART),

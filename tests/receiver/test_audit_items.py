@@ -34,10 +34,10 @@ def test_a_receipt_that_was_revoked(either_service: Service, either_sender: Send
 
     members: dict[str, Any] = answer.json()
     assert answer.status_code == 200
-    assert sorted(members) == ["as_of", "events", "item", "reversed_amount", "since", "state"]
+    assert sorted(members) == ["as_of", "events", "item", "reversed_amount", "reversed_quantity", "since", "state"]
     assert members["item"] == {"type": "receipt", "id": receipt}
     assert (members["state"], members["since"]) == ("taken_back", "2026-11-20T08:59:58.000000Z")
-    assert members["reversed_amount"] is None
+    assert (members["reversed_amount"], members["reversed_quantity"]) == (None, None)
     assert [one["id"] for one in members["events"]] == [event["event_id"]]
     assert members["as_of"]["tree_size"] >= size
     checkpoint = Policy.of(either_service.tenant.log.verifying_key).open(members["as_of"]["checkpoint"].encode())
@@ -54,6 +54,7 @@ def test_nothing_is_known_of_it(either_service: Service, key: dict[str, str]) ->
         "state": "no_record",
         "since": None,
         "reversed_amount": None,
+        "reversed_quantity": None,
         "as_of": answer.json()["as_of"],
         "events": [],
     }
@@ -194,7 +195,7 @@ def test_one_id_in_two_accounts_of_one_source(either_service: Service, key: dict
 
 
 def test_a_test_says_nothing_of_an_item_that_is_real(either_service: Service, key: dict[str, str]) -> None:
-    """It is left out, unless its source is named, of the environment that this has now."""
+    """It is left out, unless a test source is named, which has told nothing else of it."""
     live, test = either_service.add_source(), either_service.add_source(test=True)
     receipt, other = receipt_id(), receipt_id()
     test.post(revoked(receipt, revoked_at="2026-11-20T07:00:00Z"))
@@ -211,6 +212,22 @@ def test_a_test_says_nothing_of_an_item_that_is_real(either_service: Service, ke
     with either_service.records.database.write() as tx:
         tx.execute(sa.update(sources).where(sources.c.id == test.source_id).values(environment="live"))
     assert states(f"?source={test.source_id}") == [("no_record", 0), ("no_record", 0)]
+    with either_service.records.database.write() as tx:
+        tx.execute(sa.update(sources).where(sources.c.id == live.source_id).values(environment="test"))
+    assert states(f"?source={live.source_id}") == [("taken_back", 1), ("no_record", 0)]
+
+
+def test_a_source_that_is_not_there_is_no_answer(either_service: Service, key: dict[str, str]) -> None:
+    """404 that names it, be it a typo, empty, or another tenant's; never `no_record`."""
+    ours, theirs = either_service.add_source(), either_service.add_source("elsewhere")
+
+    for asked in (ours.source_id, ours.endpoint.source.name):
+        assert ask(either_service, key, "receipt/never-seen", f"?source={asked}").json()["state"] == "no_record"
+    wrong = [f"{ours.source_id}x", "Shop", "", theirs.source_id, theirs.endpoint.source.name]
+    for asked in wrong:
+        answer = ask(either_service, key, "receipt/never-seen", f"?source={asked}")
+        assert (answer.status_code, problem(answer)["code"]) == (404, "NOT_FOUND")
+        assert answer.json()["detail"] == f"There is no source {asked!r}"
 
 
 @pytest.mark.parametrize("provider", providers.names())
@@ -224,8 +241,9 @@ def test_items_of_every_provider_are_asked_for_alike(
 
 
 def job(state: str) -> dict[str, Any]:
-    """A declared job in that state."""
-    return {"type": f"issuance_job.{state}", "data": {"issuance_job": {"id": "job-1", "state": state}}}
+    """A declared job in that state, which issued twelve rewards."""
+    data = {"id": "job-1", "state": state, "total_count": 15, "success_count": 12, "failure_count": 3}
+    return {"type": f"issuance_job.{state}", "data": {"issuance_job": data}}
 
 
 def badge(*, active: bool) -> dict[str, Any]:
@@ -239,48 +257,58 @@ def cancellation(transaction: str, status: str) -> dict[str, Any]:
     return {"type": "pending_points.canceled", "data": data, "request": {"bucket_id": "lcppb_1"}}
 
 
-STORIES: dict[tuple[str, str], list[tuple[dict[str, Any], str]]] = {
-    ("thanx", "issuance_job/job-1"): [(job("revoking"), "pending"), (job("revoked"), "taken_back")],
-    ("capillary", "badge/b-1"): [(badge(active=True), "not_taken_back"), (badge(active=False), "taken_back")],
+STORIES: dict[tuple[str, str], list[tuple[dict[str, Any], str, str | None]]] = {
+    ("thanx", "issuance_job/job-1"): [(job("revoking"), "pending", None), (job("revoked"), "taken_back", "12")],
+    ("capillary", "badge/b-1"): [
+        (badge(active=True), "not_taken_back", None),
+        (badge(active=False), "taken_back", None),
+    ],
     ("voucherify", "pending_points/lcppb_1"): [
-        (cancellation("lctx_1", "PENDING"), "pending"),
-        (cancellation("lctx_1", "REJECTED"), "not_taken_back"),
-        (cancellation("lctx_2", "PENDING"), "pending"),
-        (cancellation("lctx_2", "APPROVED"), "taken_back"),
+        (cancellation("lctx_1", "PENDING"), "pending", None),
+        (cancellation("lctx_1", "REJECTED"), "not_taken_back", None),
+        (cancellation("lctx_2", "PENDING"), "pending", None),
+        (cancellation("lctx_2", "APPROVED"), "taken_back", "60"),
     ],
 }
 
 
 @pytest.mark.parametrize(("provider", "item"), STORIES)
 def test_what_became_of_it_step_by_step(either_service: Service, key: dict[str, str], provider: str, item: str) -> None:
-    """Each delivery brings the item into the state beside it."""
+    """Each delivery brings the item into the state beside it, with how many were taken back by then."""
     sender = either_service.add_source(provider=provider, account=None)
 
-    for delivery, state in STORIES[provider, item]:
+    for delivery, state, quantity in STORIES[provider, item]:
         assert sender.post(json.dumps(delivery).encode()).json()["status"] == "recorded"
         answer = either_service.client.get(f"/v1/items/{provider}/{item}?source={sender.source_id}", headers=key)
-        assert answer.json()["state"] == state
+        assert (answer.json()["state"], answer.json()["reversed_quantity"]) == (state, quantity)
 
 
 def test_reversed_in_part_and_then_in_all(either_service: Service, key: dict[str, str]) -> None:
-    """Of what was redeemed; the amount reversed so far, and since when it is all of it."""
+    """Of what was redeemed; how much is reversed so far, by amount or by units, and since when it is all of it."""
     sender = either_service.add_source(provider="scrip", account=None)
-    redemption = receipt_id()
+    by_amount, by_units = receipt_id(), receipt_id()
 
-    def tell(kind: str, **data: object) -> None:
+    def tell(redemption: str, kind: str, **data: object) -> None:
         document = {"id": receipt_id(), "type": kind, "data": {"redemption_id": redemption, "asset_id": "a", **data}}
         assert sender.post(json.dumps(document).encode()).json()["status"] == "recorded"
 
-    def state() -> tuple[str, str | None, str | None]:
+    def state(redemption: str) -> list[str | None]:
         answer = either_service.client.get(f"/v1/items/scrip/redemption/{redemption}", headers=key).json()
-        return answer["state"], answer["since"], answer["reversed_amount"]
+        return [answer[member] for member in ("state", "since", "reversed_amount", "reversed_quantity")]
 
-    tell("redemption.completed", amount="500.00", quantity=None)
-    assert state() == ("no_record", None, None)
-    tell("redemption.reversed", id=receipt_id(), amount="200.50", reason="r", created_at="2026-11-20T09:00:00Z")
-    assert state() == ("partly", "2026-11-20T09:00:00.000000Z", "200.50")
-    tell("redemption.reversed", id=receipt_id(), amount="299.5", reason="r", created_at="2026-11-20T10:00:00Z")
-    assert state() == ("taken_back", "2026-11-20T10:00:00.000000Z", "500.00")
+    def reverse(redemption: str, hour: str, **part: object) -> list[str | None]:
+        created_at = f"2026-11-20T{hour}:00:00Z"
+        tell(redemption, "redemption.reversed", id=receipt_id(), reason="r", created_at=created_at, **part)
+        return state(redemption)
+
+    tell(by_amount, "redemption.completed", amount="500.00", quantity=None)
+    assert state(by_amount) == ["no_record", None, None, None]
+    assert reverse(by_amount, "09", amount="200.50") == ["partly", "2026-11-20T09:00:00.000000Z", "200.50", None]
+    assert reverse(by_amount, "10", amount="299.5") == ["taken_back", "2026-11-20T10:00:00.000000Z", "500.00", None]
+
+    tell(by_units, "redemption.completed", amount=None, quantity=3)
+    assert reverse(by_units, "09", quantity=1) == ["partly", "2026-11-20T09:00:00.000000Z", None, "1"]
+    assert reverse(by_units, "10", quantity=2) == ["taken_back", "2026-11-20T10:00:00.000000Z", None, "3"]
 
 
 def test_an_item_whose_events_are_erased(either_service: Service, either_sender: Sender, key: dict[str, str]) -> None:

@@ -76,7 +76,7 @@ def call(answer: dict[str, Json], request: dict[str, Json] = REQUEST) -> Notice 
 
 def breaches(event: Event, *history: Event) -> list[tuple[str, str]]:
     """The rules it breaks after these events, the first of which is entry 17 of the log, as they come from records."""
-    past = [Past.of(one.kind, one.type, one.effect, 17 + at, one.data()) for at, one in enumerate(history)]
+    past = [Past.of(one.kind, one.type, one.effect, RECEIVED, 17 + at, one.data()) for at, one in enumerate(history)]
     return [(breach.code, breach.message) for breach in CAPILLARY.check(event, RECEIVED, 300, past)]
 
 
@@ -183,8 +183,7 @@ def test_a_nested_event_in_full() -> None:
         ({**FLAT, "orgId": "50933"}, "50933"),
         ({**FLAT, "orgId": 0}, "0"),
         (without(FLAT, "orgId"), None),
-        ({**NESTED, "orgId": 7}, "7"),
-        ({**NESTED, "eventType": "7_badge.revoked"}, "150698"),
+        ({**NESTED, "orgId": 150698}, "150698"),
         (nested(orgId=None), "150698"),
         ({**nested(orgId=None), "eventType": "acme_badge.revoked"}, None),
         ({**nested(orgId=None), "eventType": "٣_badge.revoked"}, None),
@@ -199,7 +198,11 @@ def test_whose_event_it_is(document: dict[str, Json], account: str | None) -> No
 
 @pytest.mark.parametrize(
     ("event_type", "name"),
-    [("7_badgeRevoked", "badgeRevoked"), ("acme_badge.revoked", "badge.revoked"), ("badgeRevoked", "badgeRevoked")],
+    [
+        ("150698_badgeRevoked", "badgeRevoked"),
+        ("acme_badge.revoked", "badge.revoked"),
+        ("badgeRevoked", "badgeRevoked"),
+    ],
 )
 def test_the_name_of_a_nested_event_may_be_in_its_type_alone(event_type: str, name: str) -> None:
     """Behind the organization, if one stands there."""
@@ -301,6 +304,9 @@ def test_a_plain_envelope_has_one_type() -> None:
     assert reading == Unfit("unknown_type", "type is 'badgeRevoked'; in a plain envelope it is 'badge.revoked'")
 
 
+TWO = "two organizations are named: orgId and eventType differ, or orgId stands there twice"
+
+
 @pytest.mark.parametrize(
     ("document", "says"),
     [
@@ -309,21 +315,16 @@ def test_a_plain_envelope_has_one_type() -> None:
         ({**FLAT, "eventId": None}, "eventId is missing"),
         ({**FLAT, "eventId": 7}, "eventId is not a string"),
         ({**FLAT, "orgId": Number("5.0")}, "orgId is not a string"),
-        ({**FLAT, "data": []}, "data is not an object"),
         ({**FLAT, "data": {**ANSWER, "data": None}}, "data.data is missing"),
         ({**FLAT, "data": REFUSAL}, "data.data.earnedBadgeId is missing, and request.earnedBadgeId as well"),
-        ({**NESTED, "eventType": 7}, "eventType is not a string"),
         ({**NESTED, "attributes": None}, "attributes is missing"),
         (nested(eventName={}), "attributes.eventName is not a string"),
-        (nested(orgId=True), "attributes.orgId is not a string"),
         (nested(data=None), "attributes.data is missing"),
-        ({**DECLARED, "type": 7}, "type is not a string"),
-        ({**DECLARED, "data": "x"}, "data is not an object"),
-        ({**DECLARED, "request": []}, "request is not an object"),
+        ({**NESTED, "orgId": 7}, TWO),
+        ({**NESTED, "eventType": "7_badge.revoked"}, TWO),
         ({**DECLARED, "request": {"orgId": {}}}, "request.orgId is not a string"),
         ({**DECLARED, "request": {"earnedBadgeId": 1}}, "request.earnedBadgeId is not a string"),
         ({**DECLARED, "request": BY_EMAIL}, "data.data.earnedBadgeId is not request.earnedBadgeId"),
-        ({**DECLARED, "created_at": 7}, "created_at is not a string"),
     ],
 )
 def test_an_envelope_that_is_not_as_documented_is_unfit(document: dict[str, Json], says: str) -> None:
@@ -482,9 +483,9 @@ def fits(reading: object) -> None:
         event = reading.event
         assert decode(event.data())
         assert len(reading.digest) == 32
-        past = Past.of(event.kind, event.type, event.effect, 0, event.data())
-        assert past == Past.from_event(event, 0)
-        assert isinstance(CAPILLARY.check(event, RECEIVED, 300, [past, Past.from_event(notice(FLAT).event, 1)]), tuple)
+        past = Past.of(event.kind, event.type, event.effect, RECEIVED, 0, event.data())
+        assert past == Past.from_event(event, RECEIVED, 0)
+        assert all(code and said for code, said in breaches(event, event, notice(FLAT).event))
 
 
 @given(mutated(DECLARED, {**DECLARED, "data": REFUSAL, "request": REQUEST}, FLAT, NESTED, {**FLAT, "data": ANSWER}))

@@ -63,13 +63,15 @@ def test_the_past_is_the_event_read_back() -> None:
     """A rule sees the same whether the earlier event comes from the records or from the same batch."""
     event = replace(EVENT, amount="500.00", quantity="1", details={"rate": Number("1.10")})
 
-    past = Past.of(event.kind, event.type, event.effect, 17, event.data())
+    received_at = datetime(2026, 11, 20, 9, 0, 0, 123456, tzinfo=UTC)
+    past = Past.of(event.kind, event.type, event.effect, received_at, 17, event.data())
 
-    assert Past.from_event(event, 17) == past
+    assert Past.from_event(event, received_at, 17) == past
     assert past == Past(
         kind=Kind.REVOCATION,
         type="receipt.revoked",
         effect=Effect.REVOKED,
+        received_at=datetime(2026, 11, 20, 9, 0, 0, 123456, tzinfo=UTC),
         log_index=17,
         extent=Extent.FULL,
         account=EVENT.account,
@@ -85,7 +87,9 @@ def test_the_past_may_have_no_time() -> None:
     """As an event may."""
     event = replace(EVENT, kind=Kind.CONTEXT, effect=None, occurred_at=None, occurred_from=None)
 
-    assert Past.of(event.kind, event.type, event.effect, 0, event.data()).occurred_at is None
+    received_at = datetime(2026, 11, 20, 9, tzinfo=UTC)
+
+    assert Past.of(event.kind, event.type, event.effect, received_at, 0, event.data()).occurred_at is None
 
 
 def test_events_are_frozen() -> None:

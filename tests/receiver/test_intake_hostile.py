@@ -467,10 +467,11 @@ def test_no_document_makes_a_provider_raise(delivery: tuple[Party, bytes]) -> No
         return
     for reading in (provider.read(document), provider.operation.read(Call({"id": "a"}, document, document))):
         if isinstance(reading, Notice):
-            past = Past.from_event(reading.event, 0)
+            past = Past.from_event(reading.event, RECEIVED, 0)
             event = reading.event if provider.complete is None else provider.complete(reading.event, [past])
             assert all(breach.code and breach.message for breach in provider.check(event, RECEIVED, 300, [past]))
-            assert Past.of(event.kind, event.type, event.effect, 0, event.data()) == Past.from_event(event, 0)
+            kept = Past.of(event.kind, event.type, event.effect, RECEIVED, 0, event.data())
+            assert kept == Past.from_event(event, RECEIVED, 0)
             assert (len(reading.digest), "\0" in reading.key) == (32, False)
 
 

@@ -137,12 +137,21 @@ def test_headers_without_end(service: Service) -> None:
     """431 above 64 KiB, and the connection is closed."""
     with service.connect() as connection:
         connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: rescind\r\n")
-        time.sleep(0.05)  # it is read by itself: what comes with a request's first bytes is not counted
+        time.sleep(0.05)  # it is read by itself
         connection.sendall(b"a: " + b"b" * (MAX_HEADERS - 2))
         (reply,) = replies(read_all(connection))
 
     assert (reply.status, reply.headers["connection"]) == (431, "close")
     assert problem(reply)["detail"] == "The headers of a request are at most 65536 bytes"
+
+
+def test_too_many_headers_at_once(sender: Sender) -> None:
+    """431 as well where they came with the request's first bytes; a large body beside small headers is none."""
+    body = revoked(padding="x" * (3 * MAX_HEADERS))
+    large = sender.request(revoked(), {"a": "b" * MAX_HEADERS})
+
+    assert [reply.status for reply in sender.service.exchange(large)] == [431]
+    assert [reply.status for reply in sender.service.exchange(sender.request(body))] == [200]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from receiver.audit.items import reversed_amount, state_of
+from receiver.audit.items import Reversed, reversed_in_all, state_of
 from receiver.audit.shapes import BreachShape, CrossCheckShape, EventShape, ItemShape, MismatchShape
 
 EVENT = EventShape(
@@ -139,8 +139,8 @@ def test_what_is_under_way_is_concluded(acts: str, state: str, hour: int) -> Non
         ([whole("500"), whole("900"), part("a", "500")], "partly", 2, "500"),
         ([whole("900"), whole("500"), part("a", "500")], "taken_back", 2, "500"),
         ([whole("500"), whole(), part("a", "500")], "taken_back", 2, "500"),
-        ([whole("500"), part("a", "500"), part("b", "-1")], "partly", 1, "499"),
-        ([whole("500"), part("a", "500"), part("b", "-1"), part("c", "1")], "taken_back", 3, "500"),
+        ([whole("500"), part("a", "500"), part("b", "-1")], "taken_back", 1, "500"),
+        ([whole("500"), part("a", "-1"), part("b", "500")], "taken_back", 2, "500"),
         ([whole("500"), replace(part("a", "200"), extent="full"), part("b", "300")], "taken_back", 1, "500"),
         ([whole("500"), part("a", "300"), replace(part("b", "200"), effect="refused")], "partly", 1, "300"),
         ([whole("5e2"), part("a", "500")], "partly", 1, "500"),
@@ -161,7 +161,7 @@ def test_parts_take_back_all_once_their_sum_is_the_total(
     """Each act once, as it was told last; amounts decide, and quantities where amounts cannot."""
     found = told(*events)
 
-    assert (*state_of(found), reversed_amount(found)) == (state, AT.format(hour), amount)
+    assert (*state_of(found), reversed_in_all(found).amount) == (state, AT.format(hour), amount)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_amounts_of_different_units_are_never_added(
     """Then there is no sum, and only what is full takes all back; what names no unit is not of another."""
     found = told(*events)
 
-    assert (*state_of(found, "unit"), reversed_amount(found, "unit")) == (state, AT.format(hour), amount)
+    assert (*state_of(found, "unit"), reversed_in_all(found, "unit").amount) == (state, AT.format(hour), amount)
 
 
 def test_parts_are_added_in_the_order_of_time() -> None:
@@ -250,7 +250,42 @@ def test_amounts_are_added_exactly() -> None:
         part("a", "0.10"), part("b", "0.20"), part(None, "1" + "0" * 30), part(None, "0.000000000000000000001")
     )
 
-    assert reversed_amount(events[:2]) == "0.30"
-    assert reversed_amount(events) == "1000000000000000000000000000000.300000000000000000001"
-    assert reversed_amount([*events[:2], part("c", None), part("d", "a lot"), part("e", "1e30")]) == "0.30"
-    assert reversed_amount([EVENT]) is None
+    odd = [part("c", None), part("d", "a lot"), part("e", "1e30")]
+    assert reversed_in_all(events[:2]).amount == "0.30"
+    assert reversed_in_all(events).amount == "1000000000000000000000000000000.300000000000000000001"
+    assert reversed_in_all([*events[:2], *odd]).amount == "0.30"
+    assert reversed_in_all([EVENT]) == Reversed(None, None)
+
+
+@pytest.mark.parametrize(
+    ("events", "amount", "quantity"),
+    [
+        ([part("a", None, "1"), part("b", None, "2")], None, "3"),
+        ([part("a", None, "2"), part("a", None, "2")], None, "2"),
+        ([part("a", None, "2"), part("a", None, "3")], None, "3"),
+        ([part("a", None, "2"), part("a", None, None)], None, "2"),
+        ([part(None, None, "2"), part(None, None, "2")], None, "4"),
+        ([part("a", "400", "2"), part("b", "100.50", None)], "500.50", "2"),
+        ([part("a", None, "many"), part("b", None, "2")], None, "2"),
+        ([part("a", None, "many"), part("b", None, "2e3")], None, None),
+        ([part("a", None, "0.1"), part("b", None, "0.20")], None, "0.30"),
+        ([part("a", None, "0")], None, "0"),
+        ([part("a", None, "9007199254740993"), part("b", None, "1")], None, "9007199254740994"),
+        ([whole("500", "3")], None, None),
+        ([replace(part("a", None, "3"), effect="revoking")], None, None),
+        (
+            [replace(part("a", None, "3"), effect="revoking"), replace(part("b", None, "2"), effect="revoked")],
+            None,
+            "2",
+        ),
+        ([part("a", None, "3"), replace(part("b", None, "2"), effect="rejected")], None, "3"),
+        ([whole("9", "9", "y"), part("a", "1", "2", "x"), part("b", None, "3")], "1", "5"),
+        ([part("a", "1", "2", "x"), part("b", "1", "2", "y")], None, None),
+        ([part("a", None, "2", "x"), part("b", None, "2", "y")], None, None),
+    ],
+)
+def test_quantities_are_added_as_amounts_are(
+    events: list[EventShape], amount: str | None, quantity: str | None
+) -> None:
+    """Each act that takes back once, as it was told last; null where none is known, or their units differ."""
+    assert reversed_in_all(told(*events), "unit") == Reversed(amount, quantity)

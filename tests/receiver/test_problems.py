@@ -1,11 +1,15 @@
 """Error answers: which status goes with which code, and that one names what it is about."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from receiver.problems import STATUS, Code, Problem
 from tests.receiver.service import Service, problem
+
+HTTP_PAGE = Path(__file__).resolve().parents[2] / "docs" / "http.md"
 
 
 def test_every_code_has_its_status() -> None:
@@ -26,6 +30,13 @@ def test_every_code_has_its_status() -> None:
     }
     assert set(STATUS) == set(Code)
     assert len(Code) == 12
+
+
+def test_the_page_has_every_code_with_its_status() -> None:
+    """Once each, and no other."""
+    rows = re.findall(r"^\| `([A-Z_]+)` \| ([0-9]{3}) \|", HTTP_PAGE.read_text(), re.MULTILINE)
+
+    assert sorted((str(code), str(status)) for code, status in STATUS.items()) == sorted(rows)
 
 
 @pytest.mark.parametrize(

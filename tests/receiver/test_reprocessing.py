@@ -192,7 +192,7 @@ def test_what_comes_again_afterwards(source: Source) -> None:
 
 
 def test_rules_see_what_was_logged_before(source: Source) -> None:
-    """An event of the item that was recorded meanwhile is an earlier one, though it was received later."""
+    """What was recorded of the item meanwhile too, though it was received later: in either order there are two."""
     kept = keep(source, revoked("a", revoked_at="2026-11-20T08:00:00Z"))
     source.write(revoked("a", revoked_at="2026-11-20T08:00:01Z"))
 
@@ -239,15 +239,34 @@ def test_a_disabled_source(source: Source) -> None:
     assert outcome.status == Status.RECORDED
 
 
-def test_a_delivery_whose_secret_was_not_kept(source: Source) -> None:
-    """As earlier versions left it: the entry says null where the secret's id would stand."""
+def test_how_it_was_authenticated_is_what_its_entry_says(source: Source) -> None:
+    """And not what a row says since: whoever changes that makes no signature out of a token."""
     kept = keep(source, revoked("a"))
     with source.records.database.write() as tx:
-        tx.execute(sa.update(deliveries).values(secret_id=None))
+        tx.execute(sa.update(deliveries).values(scheme="standard-webhooks/v1a", test=True))
 
     again(source, kept)
 
-    assert source.leaves()[-1].facts["secret"] is None
+    quarantined, event = source.leaves()[-2:]
+    told = ("scheme", "secret", "test")
+    assert [event.facts[name] for name in told] == [quarantined.facts[name] for name in told]
+    assert (event.facts["scheme"], event.facts["test"]) == ("token", False)
+
+
+@pytest.mark.parametrize("status", ["ignored", "duplicate"])
+def test_what_is_only_said_to_be_done_is_read_anew(source: Source, status: str) -> None:
+    """Where nothing was written for it, a later version may understand it; and fsck says that this one does."""
+    kept = keep(source, revoked("a"))
+    said = {"quarantine_id": kept.id, "at": "2026-11-20T09:00:00.000000Z", "status": status}
+    with source.records.database.write() as tx:
+        tx.execute(sa.insert(reprocessed).values(**said))
+    told = f"records: reprocessed {kept.id}: status is 'ignored', and it is not read as that: reprocess it again"
+    assert wrong(source) == ([told] if status == "ignored" else [])
+
+    outcome = again(source, kept)
+
+    assert outcome is not None
+    assert outcome.status == Status.RECORDED
     assert wrong(source) == []
 
 
@@ -339,7 +358,7 @@ def test_what_is_erased(source: Source) -> None:
 
     with pytest.raises(NotReprocessableError, match=f"{unread.id} is erased"):
         again(source, unread)
-    with pytest.raises(NotReprocessableError, match="as a duplicate, and can no longer be read as what it was then"):
+    with pytest.raises(NotReprocessableError, match=f"{duplicate.id} is erased"):
         again(source, duplicate)
     assert event is not None
     assert again(source, recorded) == altered(event, new=False)

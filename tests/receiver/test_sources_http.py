@@ -244,7 +244,7 @@ ADD = {"name": "refused", "provider": "truthlocks", "scheme": "token", "scheme_o
         ("POST", {"environment": "prod"}, "environment", "environment must be one of live, test"),
         ("POST", {"replay_window": 0}, "replay_window", "replay_window must be int >= 1"),
         ("POST", {"replay_window": 86401}, "replay_window", "replay_window must be int <= 86400"),
-        ("POST", {"replay_window": 2**64}, "replay_window", "replay_window must be int, got Number"),
+        ("POST", {"replay_window": 2**64}, "replay_window", "replay_window must be int below 2^53"),
         ("POST", {"rate_limit": True}, "rate_limit", "rate_limit must be int | null, got bool"),
         ("POST", {"rate_limit": 1_000_001}, "rate_limit", "rate_limit must be int <= 1000000"),
         ("POST", {"secret": ""}, "secret", "the secret is empty"),

@@ -12,6 +12,7 @@ from receiver.strictjson import Json, digest
 TRUTHLOCKS = providers.get("truthlocks")
 ID = "3f0c2f6e-8a43-4a52-9d8f-0a6f6c1f2b3d"
 TENANT = "7b1c9f6e-8a43-4a52-9d8f-0a6f6c1f2b3d"
+KEY = "5a1c2f6e-8a43-4a52-9d8f-0a6f6c1f2b3d"
 AT = datetime(2026, 11, 20, 8, 59, 58, tzinfo=UTC)
 RECEIVED = datetime(2026, 11, 20, 9, 0, 0, tzinfo=UTC)
 REVOKED: dict[str, Json] = {
@@ -176,9 +177,9 @@ def test_what_may_be_absent() -> None:
     event = notice({"event_type": "receipt.revoked", "receipt_id": ID, "revoked_at": "2026-11-20T08:59:58Z"}).event
     assert (event.account, event.details) == (None, {})
 
-    reading = notice({"event_type": "key.compromised", "key_id": "k1"})
+    reading = notice({"event_type": "key.compromised", "key_id": KEY})
     assert (reading.event.occurred_at, reading.event.occurred_from) == (None, None)
-    assert reading.key == "key.compromised - k1"
+    assert reading.key == f"key.compromised - {KEY}"
 
 
 def test_members_that_are_not_known_are_in_the_digest_alone() -> None:
@@ -204,7 +205,7 @@ def test_a_fine_revocation_breaks_no_rule() -> None:
     event = notice(REVOKED).event
 
     assert codes(event) == []
-    assert codes(event, Past.from_event(event, 0)) == []
+    assert codes(event, Past.from_event(event, RECEIVED, 0)) == []
 
 
 def test_revoked_again_at_another_time() -> None:
@@ -212,7 +213,8 @@ def test_revoked_again_at_another_time() -> None:
     first = notice(REVOKED).event
     again = notice({**REVOKED, "revoked_at": "2026-11-20T08:59:58.000001Z"}).event
 
-    breaches = TRUTHLOCKS.check(again, RECEIVED, 300, [Past.from_event(first, 17), Past.from_event(again, 18)])
+    history = [Past.from_event(first, RECEIVED, 17), Past.from_event(again, RECEIVED, 18)]
+    breaches = TRUTHLOCKS.check(again, RECEIVED, 300, history)
 
     assert [breach.code for breach in breaches] == ["revoked_again"]
     assert breaches[0].message == "receipt revoked already, by entry 17 of the log; a revocation is final"
@@ -220,21 +222,21 @@ def test_revoked_again_at_another_time() -> None:
 
 def test_a_compromised_key_may_be_revoked() -> None:
     """Different types are no contradiction, nor are times of which one is not given."""
-    compromised = notice({"event_type": "key.compromised", "key_id": "k1"}).event
-    dated = notice({"event_type": "key.compromised", "key_id": "k1", "revoked_at": "2026-11-20T08:00:00Z"}).event
-    revoked = notice({"event_type": "key.revoked", "key_id": "k1", "revoked_at": "2026-11-20T08:59:58Z"}).event
+    compromised = notice({"event_type": "key.compromised", "key_id": KEY}).event
+    dated = notice({"event_type": "key.compromised", "key_id": KEY, "revoked_at": "2026-11-20T08:00:00Z"}).event
+    revoked = notice({"event_type": "key.revoked", "key_id": KEY, "revoked_at": "2026-11-20T08:59:58Z"}).event
 
-    assert codes(revoked, Past.from_event(compromised, 0), Past.from_event(dated, 1)) == []
-    assert codes(dated, Past.from_event(compromised, 0)) == []
+    assert codes(revoked, Past.from_event(compromised, RECEIVED, 0), Past.from_event(dated, RECEIVED, 1)) == []
+    assert codes(dated, Past.from_event(compromised, RECEIVED, 0)) == []
 
 
 def test_context_is_never_a_second_revocation() -> None:
     """It takes nothing back."""
-    expired = {"event_type": "attestation.expired", "attestation_id": "a1"}
+    expired = {"event_type": "attestation.expired", "attestation_id": KEY}
     first = notice({**expired, "revoked_at": "2026-11-20T08:00:00Z"}).event
     second = notice({**expired, "revoked_at": "2026-11-20T08:30:00Z"}).event
 
-    assert codes(second, Past.from_event(first, 0)) == []
+    assert codes(second, Past.from_event(first, RECEIVED, 0)) == []
 
 
 @pytest.mark.parametrize(("ahead", "expected"), [(0, []), (300, []), (301, ["occurred_in_future"])])
@@ -267,9 +269,27 @@ def test_a_receipt_id_that_is_not_a_uuid(receipt_id: str, expected: list[str]) -
     assert expected == codes(event)
 
 
-def test_other_ids_are_not_documented_to_be_uuids() -> None:
-    """So a key's may be anything."""
-    assert codes(notice({"event_type": "key.compromised", "key_id": "k1"}).event) == []
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"event_type": "key.compromised", "key_id": "k1"}, "key_id is not a UUID"),
+        ({"event_type": "attestation.expired", "attestation_id": "a1"}, "attestation_id is not a UUID"),
+        ({**REVOKED, "tenant_id": "acme"}, "tenant_id is not a UUID"),
+        ({**REVOKED, "receipt_id": "r1", "tenant_id": "t1"}, "receipt_id is not a UUID; tenant_id is not a UUID"),
+    ],
+)
+def test_other_ids_that_are_no_uuids(document: dict[str, Json], says: str) -> None:
+    """The account's, and those of the siblings, which have the same shape; one breach names them all."""
+    (breach,) = TRUTHLOCKS.check(notice(document).event, RECEIVED, 300, ())
+
+    assert (breach.code, breach.message) == ("id_not_uuid", says)
+
+
+def test_a_uuid_is_the_same_in_either_case() -> None:
+    """It is kept as it came, and is no other notice."""
+    upper = notice({**REVOKED, "receipt_id": ID.upper()})
+
+    assert (upper.event.item.id, upper.key) == (ID.upper(), notice(REVOKED).key)
 
 
 def test_all_rules_at_once() -> None:
@@ -277,4 +297,4 @@ def test_all_rules_at_once() -> None:
     first = notice({**REVOKED, "receipt_id": "r1"}).event
     bad = notice({**REVOKED, "receipt_id": "r1", "revoked_at": "2026-11-21T00:00:00Z"}).event
 
-    assert codes(bad, Past.from_event(first, 0)) == ["occurred_in_future", "id_not_uuid", "revoked_again"]
+    assert codes(bad, Past.from_event(first, RECEIVED, 0)) == ["occurred_in_future", "id_not_uuid", "revoked_again"]

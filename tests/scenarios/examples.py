@@ -45,6 +45,7 @@ class Example:
     before: bytes | None = None
     """What the provider delivers before it."""
     reversed_amount: str | None = None
+    reversed_quantity: str | None = None
 
     @property
     def item(self) -> str:
@@ -322,6 +323,7 @@ _SCRIP = Example(
     },
     state="taken_back",
     reversed_amount="500.00",
+    reversed_quantity="1",
     altered=(b"500.00", b"400.00"),
 )
 

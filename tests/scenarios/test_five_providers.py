@@ -146,7 +146,11 @@ def test_a_documented_example(example: Example, senders: dict[str, PartySender],
     assert entry(event) == entry(recorded)
 
     answer = item(service, key, example.provider, example.item)
-    assert (answer["state"], answer["reversed_amount"]) == (example.state, example.reversed_amount)
+    assert answer["state"] == example.state
+    assert (answer["reversed_amount"], answer["reversed_quantity"]) == (
+        example.reversed_amount,
+        example.reversed_quantity,
+    )
     assert (answer["since"], answer["events"][-1]) == (when(event), event)
 
     assert sender.deliver(service, example.body) == {**recorded, "status": "duplicate"}
@@ -250,27 +254,27 @@ STORIES = {
     "a redemption reversed in two parts": (
         f"scrip/redemption/{REDEMPTION}",
         [
-            (redemption("completed", id=REDEMPTION, amount="500.00"), "no_record", None),
-            (reversal("199.90", "2026-11-20T09:00:00Z"), "partly", "199.90"),
-            (reversal("300.10", "2026-11-20T09:30:00Z"), "taken_back", "500.00"),
+            (redemption("completed", id=REDEMPTION, amount="500.00"), "no_record", None, None),
+            (reversal("199.90", "2026-11-20T09:00:00Z"), "partly", "199.90", None),
+            (reversal("300.10", "2026-11-20T09:30:00Z"), "taken_back", "500.00", None),
         ],
     ),
     "a job revoking, then revoked": (
         f"thanx/issuance_job/{JOB}",
-        [(job("revoking"), "pending", None), (job("revoked"), "taken_back", None)],
+        [(job("revoking"), "pending", None, None), (job("revoked"), "taken_back", None, "1")],
     ),
     "a cancellation approved": (
         "voucherify/pending_points/lcppb_a1",
         [
-            (transaction("lcppb_a1", "PENDING"), "pending", None),
-            (transaction("lcppb_a1", "APPROVED"), "taken_back", None),
+            (transaction("lcppb_a1", "PENDING"), "pending", None, None),
+            (transaction("lcppb_a1", "APPROVED"), "taken_back", None, "60"),
         ],
     ),
     "a cancellation rejected": (
         "voucherify/pending_points/lcppb_b2",
         [
-            (transaction("lcppb_b2", "PENDING"), "pending", None),
-            (transaction("lcppb_b2", "REJECTED"), "not_taken_back", None),
+            (transaction("lcppb_b2", "PENDING"), "pending", None, None),
+            (transaction("lcppb_b2", "REJECTED"), "not_taken_back", None, None),
         ],
     ),
     "a badge that was not active (814)": (
@@ -279,6 +283,7 @@ STORIES = {
             (
                 json.dumps({"type": "badge.revoked", "data": NOT_ACTIVE, "request": {"earnedBadgeId": BADGE}}).encode(),
                 "not_taken_back",
+                None,
                 None,
             )
         ],
@@ -293,14 +298,14 @@ def test_what_becomes_of_an_item(name: str, senders: dict[str, PartySender], ser
     provider, path = path.split("/", 1)
     assert item(service, key, provider, path)["state"] == "no_record"
     told: list[tuple[int, str]] = []
-    for body, state, reversed_amount in notices:
+    for body, state, amount, quantity in notices:
         told.append(entry(senders[provider].deliver(service, body)))
         answer = item(service, key, provider, path)
-        assert (answer["state"], answer["reversed_amount"]) == (state, reversed_amount)
+        assert (answer["state"], answer["reversed_amount"], answer["reversed_quantity"]) == (state, amount, quantity)
         assert [entry(event) for event in answer["events"]] == told
         assert answer["since"] == (None if state == "no_record" else when(answer["events"][-1]))
         assert [event["breaches"] for event in answer["events"]] == [[]] * len(told)
-    assert [senders[provider].deliver(service, body)["status"] for body, _, _ in notices] == ["duplicate"] * len(told)
+    assert [senders[provider].deliver(service, body)["status"] for body, *_ in notices] == ["duplicate"] * len(told)
 
 
 # ---- what the operator changes ---------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add a column, an index and three tables."""
-    op.add_column("deliveries", sa.Column("secret_id", sa.Text(), nullable=True))
+    """Add an index and three tables."""
     op.create_index(
         "deliveries_in_quarantine",
         "deliveries",
