@@ -65,6 +65,9 @@ MAY_BE_SHORT = {
     "receiver/metrics.py": "a list of metrics",
     "receiver/records/journal.py": "one context manager that every change of settings uses",
     "receiver/records/keyed.py": "the keyed hashes, side by side",
+    "receiver/sandbox/issuers.py": "what an issuer is, and where they are found",
+    "receiver/sandbox/log.py": "one route",
+    "receiver/sandbox/signing.py": "one signature that several issuers make",
     "translog/errors.py": "the tree of exceptions",
     "translog/lookup.py": "pure, unlike the log that uses it",
 }

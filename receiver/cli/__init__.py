@@ -7,6 +7,7 @@ from receiver.cli.keys import key, log_key
 from receiver.cli.maintenance import fsck, init, migrate, recover
 from receiver.cli.probe import probe
 from receiver.cli.quarantine import quarantine
+from receiver.cli.sandbox import sandbox, sandbox_log_key
 from receiver.cli.serving import serve
 from receiver.cli.source_changes import disable, enable, rotate_, set_
 from receiver.cli.sources import source
@@ -20,5 +21,5 @@ def cli() -> None:
 
 for command in (disable, enable, probe, rotate_, set_):
     source.add_command(command)
-for command in (demo, fsck, init, key, log_key, migrate, quarantine, recover, serve, source):
+for command in (demo, fsck, init, key, log_key, migrate, quarantine, recover, sandbox, sandbox_log_key, serve, source):
     cli.add_command(command)
