@@ -15,6 +15,8 @@ from receiver.problems import CONTENT_TYPE, Problem
 MAX_HEADERS = 64 * 1024
 GRACE = 10  # seconds for what is under way when the service is stopped
 
+_TOO_MANY_HEADERS = Problem(431, f"The headers of a request are at most {MAX_HEADERS} bytes")
+
 
 class BoundedRequests(HttpToolsProtocol):
     """uvicorn's protocol with bounds on what a request may send besides its body, and on the time it may take.
@@ -38,7 +40,7 @@ class BoundedRequests(HttpToolsProtocol):
         self._besides += len(data)
         super().data_received(data)
         if self._besides > MAX_HEADERS:
-            self._refuse(Problem(431, f"The headers of a request are at most {MAX_HEADERS} bytes"))
+            self._refuse(_TOO_MANY_HEADERS)
 
     def on_message_begin(self) -> None:
         self._awaited_since = self.loop.time()
@@ -49,7 +51,8 @@ class BoundedRequests(HttpToolsProtocol):
         self._in_headers = False
         # What came with them may be body already: only their own sizes tell.
         if self._besides > MAX_HEADERS and sum(len(name) + len(value) for name, value in self.headers) > MAX_HEADERS:
-            return  # refused by `data_received`
+            self._refuse(_TOO_MANY_HEADERS)
+            return
         self._besides = 0
         if self.parser is not None and self.parser.should_upgrade():
             self._refuse(Problem(400, "This speaks HTTP/1.1 only, without upgrades or tunnels"))

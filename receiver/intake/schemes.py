@@ -187,7 +187,7 @@ def secret_key(scheme: Scheme, value: str) -> bytes:
     """The bytes that are secret in `value`. Raises ValueError, without showing it, if it has none for the scheme."""
     bare = value.strip().removeprefix(_SECRET)
     if not bare and value.strip():
-        raise ValueError(f"the secret is empty but for {_SECRET}")
+        raise ValueError("the secret is empty")
     if bare.startswith(_PUBLIC):
         raise ValueError(f"{_PUBLIC} begins a public key: everyone could sign; only standard-webhooks verifies with it")
     if bare.startswith(_PRIVATE):

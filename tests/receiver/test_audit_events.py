@@ -141,7 +141,7 @@ def story(either_service: Service, key: dict[str, str]) -> tuple[Ask, str, dict[
         ({"effect": "revoked"}, ["odd", "again", "first"]),
         ({"effect": "revoking"}, []),
         ({"breach": "revoked_again"}, ["again"]),
-        ({"breach": "id_not_uuid"}, ["odd"]),
+        ({"breach": "id_not_uuid"}, ["context", "odd"]),
         ({"breach": "id_not_uui"}, []),
         ({"breach": "id"}, []),
         ({"via": "webhook"}, ["context", "odd", "again", "first"]),

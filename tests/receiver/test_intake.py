@@ -196,7 +196,10 @@ def test_what_is_not_as_documented_is_quarantined(either_service: Service, body:
         "provider": "truthlocks",
         "reason": reason,
         "received_at": row.received_at,
+        "scheme": "standard-webhooks",
+        "secret": sender.endpoint.source.secrets[0].id,
         "source": sender.source_id,
+        "test": False,
     }
     delivery = Delivery(tuple(headers.items()), body).encode()
     assert leaf.delivery == Opening(delivery, row.delivery_salt).commitment("delivery")
