@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from receiver.audit.queries import is_source
 from receiver.audit.shapes import QuarantinedDelivery, QuarantinedShape, ReprocessedShape
 from receiver.events import Kind
 from receiver.records.opening import Tenant
@@ -107,7 +108,7 @@ def _quarantined(tenant: Tenant) -> sa.Select[*tuple[Any, ...]]:
 def _conditions(wanted: Wanted) -> Iterable[sa.ColumnElement[bool]]:
     columns = deliveries.c
     if wanted.source is not None:
-        yield sa.or_(sources.c.id == wanted.source, sources.c.name == wanted.source)
+        yield is_source(wanted.source)
     if wanted.provider is not None:
         yield sources.c.provider == wanted.provider
     if wanted.reason is not None:

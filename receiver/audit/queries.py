@@ -83,7 +83,7 @@ def find_item(tx: sa.Connection, tenant: Tenant, provider: str, item: Item, sour
     that is a test source now, its tests, if it has told nothing else of it.
     """
     real = sa.not_(deliveries.c.test)
-    whose = real if source is None else sa.and_(_is_source(source), sa.or_(real, sources.c.environment == "test"))
+    whose = real if source is None else sa.and_(is_source(source), sa.or_(real, sources.c.environment == "test"))
     query = _events(tenant).where(_about([item_key(tenant.hash_key, provider, item)]), whose)
     rows = tx.execute(query.order_by(deliveries.c.log_id, deliveries.c.log_index)).all()
     return _shapes(tx, [row for row in rows if not row.test] or rows)
@@ -91,7 +91,7 @@ def find_item(tx: sa.Connection, tenant: Tenant, provider: str, item: Item, sour
 
 def has_source(tx: sa.Connection, tenant: Tenant, source: str) -> bool:
     """Whether the tenant has a source of this id or name; an empty text is neither."""
-    query = sa.select(sources.c.id).where(sources.c.tenant_id == tenant.id, _is_source(source))
+    query = sa.select(sources.c.id).where(sources.c.tenant_id == tenant.id, is_source(source))
     return tx.execute(query).first() is not None
 
 
@@ -134,7 +134,8 @@ def _about(items: Sequence[bytes]) -> sa.ColumnElement[bool]:
     return sa.or_(grouped, sa.and_(columns.item_key.in_(items), columns.item_key != columns.group_key))
 
 
-def _is_source(source: str) -> sa.ColumnElement[bool]:
+def is_source(source: str) -> sa.ColumnElement[bool]:
+    """Whether a row's source has that id or name."""
     return sa.or_(sources.c.id == source, sources.c.name == source)
 
 
@@ -169,7 +170,7 @@ def _conditions(tx: sa.Connection, tenant: Tenant, wanted: Filter) -> Iterable[s
     if wanted.provider is not None:
         yield sources.c.provider == wanted.provider
     if wanted.source is not None:
-        yield _is_source(wanted.source)
+        yield is_source(wanted.source)
     if wanted.item is not None:
         names = [wanted.provider] if wanted.provider else providers.names()
         yield _about([item_key(tenant.hash_key, name, wanted.item) for name in names])

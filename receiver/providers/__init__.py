@@ -12,13 +12,13 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from receiver.events import Breach, Event, Past, Via
+from receiver.events import Breach, Event, Past, Via, format_time
 from receiver.strictjson import Json
 
 
@@ -117,6 +117,15 @@ class Provider:
     """Adds to an event what only the earlier events of its item can tell, before it is checked and recorded."""
     unit: str | None = None
     """The member of the details that says what amounts are counted in: those of different units are never added."""
+
+
+def occurred_in_future(event: Event, received_at: datetime, replay_window: int) -> list[Breach]:
+    """The breach of an event that occurred later than its delivery came, by more than the replay window (seconds)."""
+    at = event.occurred_at
+    if at is None or at - received_at <= timedelta(seconds=replay_window):
+        return []
+    told = f"{event.occurred_from} is {format_time(at)}, later than the delivery by more than the replay window"
+    return [Breach("occurred_in_future", told)]
 
 
 def names() -> list[str]:

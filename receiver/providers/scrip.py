@@ -22,7 +22,7 @@ Not documented: the header of the signature, over which bytes it is made, and ho
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TypeAlias
 
@@ -30,8 +30,8 @@ from msgspec.structs import replace
 
 from receiver.amounts import MAX_LENGTH, format_amount, parse_amount, total
 from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
-from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
-from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
+from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via
+from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, occurred_in_future
 from receiver.strictjson import Json, digest
 
 _REVERSED = "redemption.reversed"
@@ -220,15 +220,7 @@ def _number(text: str | None) -> Decimal | None:
 
 
 def _check(event: Event, received_at: datetime, replay_window: int, history: Sequence[Past]) -> tuple[Breach, ...]:
-    breaches: list[Breach] = []
-    at = event.occurred_at
-    if at is not None and at - received_at > timedelta(seconds=replay_window):
-        breaches.append(
-            Breach(
-                "occurred_in_future",
-                f"{event.occurred_from} is {format_time(at)}, later than the delivery by more than the replay window",
-            )
-        )
+    breaches = occurred_in_future(event, received_at, replay_window)
     ids = {"redemption": event.item.id, "reversal": event.operation}
     if wrong := [name for name, id_ in ids.items() if id_ is not None and not is_uuid(id_)]:
         breaches.append(Breach("id_not_uuid", "; ".join(f"the {name}'s id is not a UUID" for name in wrong)))

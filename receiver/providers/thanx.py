@@ -23,11 +23,11 @@ it comes, for quarantine keeps bodies whole. There is no id of an event or a del
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
-from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
+from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, occurred_in_future
 from receiver.strictjson import Json, digest
 
 _DECLARED = ("issuance_job.revoking", "issuance_job.revoked")
@@ -185,15 +185,7 @@ def _quantity(counts: dict[str, Json], name: str) -> str | None:
 
 
 def _check(event: Event, received_at: datetime, replay_window: int, history: Sequence[Past]) -> tuple[Breach, ...]:
-    breaches: list[Breach] = []
-    at = event.occurred_at
-    if at is not None and at - received_at > timedelta(seconds=replay_window):
-        breaches.append(
-            Breach(
-                "occurred_in_future",
-                f"timestamp is {format_time(at)}, later than the delivery by more than the replay window",
-            )
-        )
+    breaches = occurred_in_future(event, received_at, replay_window)
     state = event.details.get("state")
     if event.kind is Kind.REVOCATION and event.type != f"issuance_job.{state}":
         breaches.append(Breach("type_contradicts_state", f"the type is {event.type}, but the job is {state}"))

@@ -17,13 +17,13 @@ brings that one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec.structs import replace
 
 from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
-from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
+from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, occurred_in_future
 from receiver.strictjson import Json, digest
 
 
@@ -123,15 +123,7 @@ def _read_answer(call: Call) -> Notice | Unfit:
 
 
 def _check(event: Event, received_at: datetime, replay_window: int, history: Sequence[Past]) -> tuple[Breach, ...]:
-    breaches: list[Breach] = []
-    at = event.occurred_at
-    if at is not None and at - received_at > timedelta(seconds=replay_window):
-        breaches.append(
-            Breach(
-                "occurred_in_future",
-                f"revoked_at is {format_time(at)}, later than the delivery by more than the replay window",
-            )
-        )
+    breaches = occurred_in_future(event, received_at, replay_window)
     ids = {f"{event.item.type}_id": event.item.id, "tenant_id": event.account}
     if wrong := [name for name, id_ in ids.items() if id_ is not None and not is_uuid(id_)]:
         breaches.append(Breach("id_not_uuid", "; ".join(f"{name} is not a UUID" for name in wrong)))

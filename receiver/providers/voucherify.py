@@ -37,14 +37,14 @@ Not documented: whether a sending that is tried again keeps its `id`, and what a
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 from msgspec.structs import replace
 
 from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
-from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
+from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, occurred_in_future
 from receiver.strictjson import Json, Number, digest
 
 _DECLARED = "pending_points.canceled"
@@ -341,15 +341,7 @@ def _number(members: Members, name: str) -> str | None:
 
 
 def _check(event: Event, received_at: datetime, replay_window: int, history: Sequence[Past]) -> tuple[Breach, ...]:
-    breaches: list[Breach] = []
-    at = event.occurred_at
-    if at is not None and at - received_at > timedelta(seconds=replay_window):
-        breaches.append(
-            Breach(
-                "occurred_in_future",
-                f"{event.occurred_from} is {format_time(at)}, later than the delivery by more than the replay window",
-            )
-        )
+    breaches = occurred_in_future(event, received_at, replay_window)
     if contradictions := _contradictions(event):
         breaches.append(Breach("request_contradicts_answer", "; ".join(contradictions)))
     if event.kind is Kind.REVOCATION and event.quantity is not None and Decimal(event.quantity) <= 0:
