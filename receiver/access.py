@@ -22,24 +22,43 @@ _BEARER = "bearer "
 Guard: TypeAlias = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
 
 
-def needs(scope: Scope) -> Guard:
-    """A guard: a valid key with that scope, else 401 or 403."""
+def needs(scope: Scope, *, header: str | None = None) -> Guard:
+    """A guard: a valid key with that scope, else 401 or 403.
+
+    The key is in that header alone, where `Authorization` is not ours; else it is a bearer's.
+    """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        await authorize(connection, scope)
+        await _authorize(connection, scope, _bearer(connection) if header is None else _in(header, connection))
 
     return guard
 
 
 async def authorize(connection: ASGIConnection[Any, Any, Any, Any], scope: Scope) -> ApiKey:
     """The key a request presents. Raises Problem 401 without a valid one, 403 without the scope."""
+    return await _authorize(connection, scope, _bearer(connection))
+
+
+def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     given = connection.headers.getall("authorization", [])
     if not given:
         raise Problem(401, "This needs an API key: Authorization: Bearer <key>. `receiver key create` makes one")
     if len(given) > 1 or not given[0].lower().startswith(_BEARER):
         raise Problem(401, "Authorization must be given once, as Bearer <key>", Code.AUTH_INVALID)
+    return given[0][len(_BEARER) :].strip()
+
+
+def _in(header: str, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    given = connection.headers.getall(header, [])
+    if not given:
+        raise Problem(401, f"This needs an API key in the header {header}. `receiver key create` makes one")
+    if len(given) > 1:
+        raise Problem(401, f"The header {header} must be given once", Code.AUTH_INVALID)
+    return given[0].strip()
+
+
+async def _authorize(connection: ASGIConnection[Any, Any, Any, Any], scope: Scope, presented: str) -> ApiKey:
     records: Records = connection.app.state.records
-    presented = given[0][len(_BEARER) :].strip()
     key = await asyncio.to_thread(find_key, records, presented, datetime.now(UTC))
     if key is None:
         raise Problem(401, "This API key is unknown, expired or revoked", Code.AUTH_INVALID)

@@ -21,6 +21,7 @@ from litestar.types import Message, Scope
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.access import provide_tenant
+from receiver.audit.attempts import AttemptsController
 from receiver.audit.events import EventsController
 from receiver.audit.proofs import ProofsController
 from receiver.audit.quarantine import QuarantineController
@@ -38,6 +39,9 @@ from receiver.publishing import Publisher
 from receiver.records.apikeys import Uses
 from receiver.records.opening import Records
 from receiver.records.probes import sweep_probes
+from receiver.relay.calls import KEY_HEADER
+from receiver.relay.routes import relay_routes
+from receiver.relay.service import Relay
 
 SOURCES_EVERY = 0.5
 WAL_EVERY = 0.1
@@ -57,6 +61,7 @@ def create_app(records: Records) -> HotPath:
     publisher = Publisher(records, metrics, halt=intake.recorder.halt)
     tallies = Tallies(records, intake.endpoints)
     uses = Uses(records)
+    relay = Relay(records, intake.recorder, metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
@@ -66,6 +71,7 @@ def create_app(records: Records) -> HotPath:
         await tallies.start()
         await publisher.publish()
         intake.recorder.start()
+        relay.start()
         background = [
             asyncio.create_task(publisher.run()),
             asyncio.create_task(tallies.run()),
@@ -85,6 +91,7 @@ def create_app(records: Records) -> HotPath:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await relay.stop()
             await intake.recorder.stop()
             await tallies.stop()
             with contextlib.suppress(SQLAlchemyError):
@@ -94,9 +101,11 @@ def create_app(records: Records) -> HotPath:
     app = Litestar(
         route_handlers=[
             webhook_route(intake),
+            *relay_routes(),
             SourcesController,
             EventsController,
             QuarantineController,
+            AttemptsController,
             ReprocessingController,
             ProofsController,
             TilesController,
@@ -107,7 +116,14 @@ def create_app(records: Records) -> HotPath:
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[lifespan],
         state=State(
-            {"records": records, "publisher": publisher, "intake": intake, "metrics": metrics, "uses": uses},
+            {
+                "records": records,
+                "publisher": publisher,
+                "intake": intake,
+                "relay": relay,
+                "metrics": metrics,
+                "uses": uses,
+            },
         ),
         openapi_config=OpenAPIConfig(
             title="Rescind",
@@ -120,7 +136,12 @@ def create_app(records: Records) -> HotPath:
                 after_request=_as_every_404,
             ),
             render_plugins=[JsonRenderPlugin()],
-            components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
+            components=Components(
+                security_schemes={
+                    "key": SecurityScheme(type="http", scheme="bearer"),
+                    "relay_key": SecurityScheme(type="apiKey", name=KEY_HEADER, security_scheme_in="header"),
+                }
+            ),
         ),
         request_max_body_size=records.settings.max_body,
         logging_config=None,

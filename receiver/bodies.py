@@ -40,12 +40,7 @@ async def read_body(request: Request[Any, Any, Any], kind: type[T]) -> T:
     413 if it is larger than a delivery may be.
     """
     try:
-        raw = await request.body()
-    except RequestEntityTooLarge as error:
-        records: Records = request.app.state.records
-        raise Problem(413, f"The body of a request is at most {records.settings.max_body} bytes") from error
-    try:
-        document = parse(raw)
+        document = parse(await read_raw(request))
     except NotJson as error:
         raise Problem(400, f"The body cannot be read: {error}") from error
     known: list[str] = list(_schema(kind)["properties"])
@@ -60,6 +55,15 @@ async def read_body(request: Request[Any, Any, Any], kind: type[T]) -> T:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
         raise _not_as_its_type(kind, str(error)) from None
+
+
+async def read_raw(request: Request[Any, Any, Any]) -> bytes:
+    """The body of a request as it came. Raises Problem 413 if it is larger than a delivery may be."""
+    try:
+        return await request.body()
+    except RequestEntityTooLarge as error:
+        records: Records = request.app.state.records
+        raise Problem(413, f"The body of a request is at most {records.settings.max_body} bytes") from error
 
 
 def takes(kind: type[Any]) -> type[Operation]:

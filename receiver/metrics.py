@@ -25,6 +25,15 @@ class Metrics:
         self.unavailable = Counter(
             "rescind_unavailable", "Deliveries answered 503: nothing was kept.", registry=self.registry
         )
+        self.relayed = Counter(
+            "rescind_relayed",
+            "Calls passed on, by what is recorded of them.",
+            ("provider", "outcome"),
+            registry=self.registry,
+        )
+        self.pending_answers = Gauge(
+            "rescind_relay_pending", "Answers to calls that could not be recorded yet.", registry=self.registry
+        )
         self.batch_size = Histogram(
             "rescind_batch_size",
             "Deliveries written in one transaction.",

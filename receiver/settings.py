@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     publish_interval: float = Field(default=1.0, gt=0, le=60)
     max_body: int = Field(default=256 * 1024, ge=1024, le=16 * 1024 * 1024)
     request_timeout: float = Field(default=10.0, gt=0)  # for headers and body to arrive
+    relay_timeout: float = Field(default=30.0, gt=0, le=600)  # for a call that is passed on to be answered
     queue: int = Field(default=4096, ge=1)  # deliveries waiting to be recorded, before 503
     refusals_per_minute: int = Field(default=600, ge=1)  # 401s and 404s for one address, before 429
     trusted_proxies: str = ""  # addresses or networks, separated by commas, whose X-Forwarded-For is believed

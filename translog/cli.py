@@ -262,9 +262,13 @@ def verify(data: bytes, vkeys: Sequence[str]) -> str:
 def _leaf_rows(leaf: "Leaf") -> Iterator[tuple[str, str]]:
     """The leaf's own members; the facts that matter most first, the others after them by name."""
     yield "record", f"{leaf.kind} {leaf.id}"
-    first = ("event", "effect", "provider", "source", "via", "scheme", "secret", "breaches", "test", "received_at")
+    first = (
+        *("event", "effect", "outcome", "status", "provider", "source", "key", "attempt"),
+        *("via", "scheme", "secret", "breaches", "test", "received_at"),
+    )
     for name in (*(name for name in first if name in leaf.facts), *sorted(leaf.facts.keys() - set(first))):
-        yield _label(name), _value(leaf.facts[name])
+        # What a call's outcome is found in need not be an event.
+        yield "told by" if (leaf.kind, name) == ("attempt", "first") else _label(name), _value(leaf.facts[name])
     yield "logged at", leaf.logged_at
 
 
@@ -300,7 +304,7 @@ def _issuer_rows(verified: "Verified") -> Iterator[tuple[str, str]]:
 
 
 def _label(name: str) -> str:
-    return {"first": "first event"}.get(name, name.replace("_", " "))
+    return {"first": "first event", "key": "API key"}.get(name, name.replace("_", " "))
 
 
 def _value(value: "Value") -> str:
@@ -337,6 +341,10 @@ _HOW_IT_CAME = {
 }
 
 
+_UPSTREAM = "upstream"
+"""The scheme of what nobody sent: the operator asked the provider, and was answered."""
+
+
 def _not_shown(verified: "Verified") -> Iterator[str]:
     facts = verified.leaf.facts
     scheme, via = facts.get("scheme"), facts.get("via")
@@ -348,13 +356,20 @@ def _not_shown(verified: "Verified") -> Iterator[str]:
             f"That the provider signed the notice. The operator recorded that its signature ({scheme}) verified; "
             "that was not checked again here. With the delivery opened and the provider's public key anyone can."
         )
-    elif isinstance(scheme, str):
+    elif isinstance(scheme, str) and scheme != _UPSTREAM:
         yield (
             f"Who made the notice. It was authenticated by a secret that provider and operator share ({scheme}): "
             "that convinces the operator alone, for whoever knows the secret can make such a notice."
         )
     if isinstance(via, str) and via in _HOW_IT_CAME:
         yield f"Who made the notice. {_HOW_IT_CAME[via]}"
+    if "attempt" in facts:
+        yield (
+            f"What the call asked for. The operator recorded that as the attempt {_value(facts['attempt'])}: the "
+            "evidence of that id shows it, and when it was logged."
+        )
+    if via == "poll":
+        yield "That it was this call that did it: the provider's record says what was done, and may not say by whom."
     if "reprocessed" in facts:
         yield (
             f"When the delivery came. The operator recorded that it had been in quarantine, as "
@@ -380,7 +395,11 @@ def _not_shown(verified: "Verified") -> Iterator[str]:
 
 
 def _no_event(leaf: "Leaf") -> Iterator[str]:
-    """What is not shown by a delivery that was kept, and is no event."""
+    """What is not shown by what was kept, and is no event."""
+    if leaf.kind == "attempt":
+        yield _of_a_call(leaf.facts)
+        yield "Who says so, but for the operator: the provider signed nothing of it."
+        return
     if leaf.kind == "mismatch":
         yield (
             f"That anything was taken back. The operator recorded that this delivery has other content than one of the "
@@ -393,4 +412,31 @@ def _no_event(leaf: "Leaf") -> Iterator[str]:
         )
     else:
         return
-    yield "Who made the delivery, and how it was authenticated: a record of this kind does not say."
+    if "attempt" in leaf.facts:
+        yield "Who made it. The operator asked the provider and recorded the answer: the provider signed nothing of it."
+    elif "scheme" not in leaf.facts:
+        yield "Who made the delivery, and how it was authenticated: a record of this kind does not say."
+
+
+def _of_a_call(facts: "dict[str, Value]") -> str:
+    """What is not shown by the intent of a call that was passed on, or by an answer to it that is no event."""
+    told = f"the record {_value(facts.get('first'))}"
+    match facts.get("outcome"):
+        case None:
+            return (
+                "That anything was taken back, or that the provider was called at all. The operator recorded this "
+                "before it made the call; what became of that is in another record."
+            )
+        case "refused":
+            said = f"the provider refused the call, with the status {_value(facts.get('status'))}"
+        case "not_sent":
+            said = "nothing of the call has reached the provider"
+        case "not_done":
+            said = "the call had no effect, by the provider's own record when it was asked"
+        case "duplicate":
+            said = f"the call was answered as an earlier one had been, of which {told} tells"
+        case "repeated":
+            said = f"the call was made again with the same idempotency key, and that {told} tells of both"
+        case other:
+            said = f"this became of the call: {_value(other)}"
+    return f"That this call took anything back. The operator recorded that {said}."

@@ -90,7 +90,8 @@ class ProofsController(Controller):
         operation_class=OrText,
         summary="What proves an event, offline",
         description="A C2SP tlog-proof as text (`translog verify` reads it), or its members with `Accept: "
-        "application/json`. The id may also be that of a mismatch or of a quarantined delivery.",
+        "application/json`. The id may also be that of a mismatch, of a quarantined delivery, of a call that was "
+        "passed on, or of what tells of its outcome.",
         media_type="text/plain",
         responses={
             200: ResponseSpec(EvidenceShape, description="The evidence", generate_examples=False),

@@ -18,6 +18,7 @@ from translog.merkle import leaf_hash
 from translog.store import entries
 
 _EVENTS = (Kind.REVOCATION.value, Kind.CONTEXT.value)
+_REFUSED = sa.and_(deliveries.c.kind == Kind.ATTEMPT.value, deliveries.c.effect.is_not(None))
 _BASES = {"received": deliveries.c.received_at, "occurred": deliveries.c.occurred_at, "logged": deliveries.c.logged_at}
 
 
@@ -46,7 +47,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of one delivery for its evidence; the event is None unless it is one."""
+    """What is kept of one delivery for its evidence; the event is None unless it is one, or about a call."""
 
     log_id: int
     log_index: int
@@ -96,7 +97,7 @@ def has_source(tx: sa.Connection, tenant: Tenant, source: str) -> bool:
 
 
 def find_kept(tx: sa.Connection, tenant: Tenant, delivery_id: str) -> Kept | None:
-    """What is kept for the evidence of that event, mismatch or quarantined delivery; None if the tenant has none."""
+    """What is kept for the evidence of that delivery, whatever became of it; None if the tenant has none."""
     columns = deliveries.c
     row = tx.execute(
         sa.select(
@@ -161,7 +162,7 @@ def _events(tenant: Tenant) -> sa.Select[*tuple[Any, ...]]:
         )
         .join_from(deliveries, sources, sources.c.id == columns.source_id)
         .join(entries, sa.and_(entries.c.log_id == columns.log_id, entries.c.index == columns.log_index))
-        .where(columns.kind.in_(_EVENTS), columns.log_id.in_(_logs(tenant)))
+        .where(sa.or_(columns.kind.in_(_EVENTS), _REFUSED), columns.log_id.in_(_logs(tenant)))
     )
 
 
@@ -287,7 +288,7 @@ def _mismatches(tx: sa.Connection, event_ids: Sequence[str]) -> dict[str, list[M
         columns = deliveries.c
         rows = tx.execute(
             sa.select(columns.first_id, columns.id, columns.received_at, columns.log_index)
-            .where(columns.first_id.in_(event_ids))
+            .where(columns.first_id.in_(event_ids), columns.kind == Kind.MISMATCH.value)
             .order_by(columns.log_id, columns.log_index)
         )
         for first_id, mismatch_id, received_at, log_index in rows:

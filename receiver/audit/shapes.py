@@ -158,7 +158,7 @@ class ReprocessedShape:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedShape:
-    """An authentic delivery that was not understood when it came. `size` is of its body, in bytes."""
+    """An authentic delivery, or an answer to a call, that was not understood when it came. `size` is of its body."""
 
     id: str
     source: str
@@ -185,7 +185,45 @@ class QuarantinedList:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedDelivery(QuarantinedShape):
-    """The same with the delivery itself: the headers that authenticated it, and its body, base64."""
+    """The same with the delivery itself: the headers that authenticated it, an answer's status, the body in base64."""
 
     headers: dict[str, str] | None
     body: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptShape:
+    """A call that was passed on, and what became of it.
+
+    `id`, `logged_at`, `log_index` and `leaf_hash` are of its intent, `started_at` is when that was made, and `key` is
+    the API key's. `outcome_id` is the delivery that tells of the outcome; `status` is of the upstream's answer. Once it
+    is erased, item and idempotency key are null.
+    """
+
+    id: str
+    source: str
+    provider: str
+    operation: str
+    item: ItemShape | None
+    key: str
+    started_at: str
+    logged_at: str
+    log_index: int
+    leaf_hash: str
+    outcome: str
+    outcome_id: str | None
+    outcome_log_index: int | None
+    status: int | None
+    ended_at: str | None
+    idempotency_key: str | None
+    test: bool
+    note: str | None
+    erased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptList:
+    """A page of calls, newest first."""
+
+    items: list[AttemptShape]
+    next_cursor: str | None

@@ -2,13 +2,16 @@
 
 import click
 
+from receiver.cli.credential import credential
 from receiver.cli.demo import demo
 from receiver.cli.keys import key, log_key
 from receiver.cli.maintenance import fsck, init, migrate, recover
 from receiver.cli.probe import probe
 from receiver.cli.quarantine import quarantine
+from receiver.cli.relay import relay
 from receiver.cli.sandbox import sandbox, sandbox_log_key
 from receiver.cli.serving import serve
+from receiver.cli.settle import settle
 from receiver.cli.source_changes import disable, enable, rotate_, set_
 from receiver.cli.sources import source
 
@@ -19,7 +22,22 @@ def cli() -> None:
     """Rescind: receives the notice that something was taken back, and keeps it so that it can be proved."""
 
 
-for command in (disable, enable, probe, rotate_, set_):
+for command in (credential, disable, enable, probe, rotate_, set_):
     source.add_command(command)
-for command in (demo, fsck, init, key, log_key, migrate, quarantine, recover, sandbox, sandbox_log_key, serve, source):
+relay.add_command(settle)
+for command in (
+    demo,
+    fsck,
+    init,
+    key,
+    log_key,
+    migrate,
+    quarantine,
+    recover,
+    relay,
+    sandbox,
+    sandbox_log_key,
+    serve,
+    source,
+):
     cli.add_command(command)

@@ -1,27 +1,31 @@
-"""`receiver demo`: the way of a notice from delivery to proof, shown by a receiver of its own that leaves nothing."""
+"""`receiver demo`: the way of what is taken back, from call or notice to proof, shown by services that leave nothing."""
 
 import signal
 import sys
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from receiver.demo.service import Service
+    from receiver.demo.stage import Stage
+
+LOOK_EVERY = 0.2  # seconds between two looks at whether the services still run
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="End after the last step: exit status 0 only if each came out as it must.")
 def demo(*, once: bool) -> None:
-    """Show what this does: deliveries sent, recorded, audited and proved, in a folder that is removed at the end.
+    """Show what this does: five issuers take things back, and a receiver records and proves it.
 
-    Without --once the receiver goes on until Ctrl-C, so that you can look around in it.
+    It all happens in a folder that is removed at the end. Without --once the services go on until Ctrl-C, so that you
+    can look around in them.
     """
     import httpx2
     from rich.console import Console
 
-    from receiver.demo import service, story
+    from receiver.demo import service, stage, story
     from receiver.demo.telling import Teller
     from translog.errors import TranslogError
 
@@ -31,24 +35,32 @@ def demo(*, once: bool) -> None:
     teller = Teller(Console())
     failed = False
     with service.temporary_folder() as folder:
+        teller.title(
+            "Rescind: what was taken back, from the call or the notice to the proof",
+            f"All of it happens now, in {folder}.",
+            "Only the issuers are made up: a sandbox plays them, on their documented paths.",
+        )
         try:
             with ExitStack() as stack:
-                with teller.waiting("starting a receiver"):
-                    running = stack.enter_context(service.running(folder))
-                story.tell(teller, running, goes_on=not once)
+                playing = stack.enter_context(stage.set_up(teller, folder))
+                story.tell(teller, playing, goes_on=not once)
                 if not once:
-                    _until_interrupted(running)
-                story.must_be("the exit status of the service", running.stop(), 0)
+                    _until_interrupted(playing)
+                for running in playing.services:
+                    service.must_be(f"the exit status of the {running.name}", running.stop(), 0)
         except (service.DemoError, TranslogError, httpx2.HTTPError) as error:
             failed = True
             teller.failed(str(error) or type(error).__name__)
-            teller.say("", "What the service said last:", *service.last_words(folder))
-    teller.say("", f"The service has ended, and {folder} is removed.")
+            teller.say("", "What the services said last:", *service.last_words(folder))
+    teller.say("", f"Both services have ended, and {folder} is removed.")
     sys.exit(1 if failed else 0)
 
 
-def _until_interrupted(running: "Service") -> None:
+def _until_interrupted(playing: "Stage") -> None:
     try:
-        running.wait()
+        while True:
+            for running in playing.services:
+                running.must_run()
+            time.sleep(LOOK_EVERY)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a moment, and is not to be cut off

@@ -30,6 +30,7 @@ from receiver.cli.sources import (
     scheme_option,
     scheme_options,
     secret_options,
+    upstream_option,
     warn,
 )
 from receiver.intake.sourcing import MAX_OVERLAP, Changes, Environment, Rotation, change, rotate
@@ -51,6 +52,8 @@ T = TypeVar("T")
 )
 @rate_limit_option
 @click.option("--no-rate-limit", is_flag=True, help="Take any number of deliveries.")
+@upstream_option
+@click.option("--no-upstream", is_flag=True, help="Pass no calls on.")
 @tenant_option
 @data_option
 @json_option
@@ -67,6 +70,7 @@ def set_(
     environment: Environment | None,
     replay_window: int | None,
     rate_limit: int | None,
+    upstream: str | None,
     tenant: str,
     data: Path | None,
     *,
@@ -74,6 +78,7 @@ def set_(
     secret_stdin: bool,
     no_account: bool,
     no_rate_limit: bool,
+    no_upstream: bool,
     as_json: bool,
 ) -> None:
     """Change a source; what is not named stays as it is.
@@ -91,6 +96,7 @@ def set_(
         environment=_unless_none(environment),
         replay_window=_unless_none(replay_window),
         rate_limit=_given(rate_limit, "rate-limit", gone=no_rate_limit),
+        upstream=_given(upstream, "upstream", gone=no_upstream),
         secret=_unless_none(read_secret(secret_file, from_stdin=secret_stdin)),
     )
     if asked == Changes():

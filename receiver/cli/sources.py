@@ -1,4 +1,7 @@
-"""`receiver source`: who may deliver, and how it is authenticated. What changes a source is in `source_changes`."""
+"""`receiver source`: who may deliver, and how it is authenticated.
+
+What changes a source is in `source_changes`, what its provider is asked with in `credential`.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,6 +27,9 @@ environment_option = click.option(
 replay_window = click.IntRange(1, MAX_REPLAY_WINDOW)
 rate_limit_option = click.option(
     "--rate-limit", type=click.IntRange(1, MAX_RATE_LIMIT), help="Deliveries a minute, beyond which 429."
+)
+upstream_option = click.option(
+    "--upstream", metavar="BASE_URL", help="Where the provider's operation is that /relay/NAME/… passes calls on to."
 )
 
 
@@ -89,6 +95,7 @@ def source() -> None:
     help="Seconds a signed timestamp may lie in the past or the future.",
 )
 @rate_limit_option
+@upstream_option
 @tenant_option
 @data_option
 @json_option
@@ -106,6 +113,7 @@ def add(
     environment: Environment | None,
     replay_window: int,
     rate_limit: int | None,
+    upstream: str | None,
     tenant: str,
     data: Path | None,
     *,
@@ -137,6 +145,7 @@ def add(
             environment=environment or "live",
             replay_window=replay_window,
             rate_limit=rate_limit,
+            upstream=upstream,
             secret=secret,
         )
     )
@@ -158,7 +167,7 @@ def add(
 @json_option
 @plainly
 def list_(tenant: str, data: Path | None, *, as_json: bool) -> None:
-    """Every source, with its secrets' ids and times, and without what they are."""
+    """Every source, with its secrets' ids and times, and without what these and its credential are."""
     with opened(data) as records:
         found = list_sources(records, records.tenant(tenant))
     lines = [line for one in found for line in in_words(one)]
@@ -170,12 +179,15 @@ def in_words(listed: ListedSource) -> list[str]:
     options = [name if value is True else f"{name} {value}" for name, value in listed.scheme_options.items() if value]
     account = "any" if listed.account is None else listed.account
     rate = "none" if listed.rate_limit is None else f"{listed.rate_limit} a minute"
+    upstream = "none" if listed.upstream is None else listed.upstream
+    credential = "none" if listed.credential_since is None else f"since {listed.credential_since}"
     return [
         f"{listed.name}  {listed.provider}  {listed.environment}  {'enabled' if listed.enabled else 'disabled'}",
         f"  id {listed.id}, added {listed.created_at}",
         f"  webhook path {listed.webhook_path}",
         f"  scheme {', '.join([listed.scheme, *options])}",
         f"  account {account}, replay window {listed.replay_window} s, rate limit {rate}",
+        f"  upstream {upstream}, credential {credential}",
         *(f"  secret {_times(secret)}" for secret in listed.secrets),
     ]
 

@@ -1,1 +1,1 @@
-"""`receiver demo`: a revocation notice on its way from delivery to proof, each step of it checked."""
+"""`receiver demo`: what is taken back at five issuers on its way to a receiver, and to a proof; each step checked."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 _LABEL, _OUTCOME, _COMMAND = 38, 23, 74  # columns, so that all but URLs and keys fits into 80
+_ITEM, _INDEX, _EFFECT, _VIA = 48, 4, 15, 10
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -28,16 +29,18 @@ class Teller:
         self._line((text, "bold"))
         self.say(*lines)
 
-    def chapter(self, text: str) -> None:
+    def chapter(self, text: str, *lines: str) -> None:
         """What the next lines are about."""
         self._line()
         self._line((text, "bold"))
+        self.say(*lines)
 
-    def ran(self, command: str) -> None:
-        """A command that was run, as it would be typed in."""
-        together = re.sub(r"(--\S+) (?!-)", rf"\1{_NO_BREAK}", command)  # an option and its value
-        lines = wrap(together, _COMMAND, break_long_words=False, break_on_hyphens=False)
-        self._line("  ", ("$ " + " \\\n      ".join(lines).replace(_NO_BREAK, " "), "cyan"))
+    def ran(self, *commands: str) -> None:
+        """Commands that were run, as they would be typed in."""
+        for command in commands:
+            together = re.sub(r"(--\S+) (?!-)", rf"\1{_NO_BREAK}", command)  # an option and its value
+            lines = wrap(together, _COMMAND, break_long_words=False, break_on_hyphens=False)
+            self._line("  ", ("$ " + " \\\n      ".join(lines).replace(_NO_BREAK, " "), "cyan"))
 
     def done(self, what: str, outcome: str = "", note: str = "") -> None:
         """Something that came out as it must: what it was, and if there is more to say, how it came out and why."""
@@ -45,6 +48,14 @@ class Teller:
         if note:
             outcome = f"{outcome:<{_OUTCOME}} "
         self._line("  ", (self._done, "green"), " ", label, (outcome, "bold"), (note, "dim"))
+
+    def item(self, what: str, state: str) -> None:
+        """Something that something is known of; its entries follow."""
+        self._line("  ", f"{what:<{_ITEM}} ", (state, "bold"))
+
+    def entry(self, index: int, what: str, via: str, note: str) -> None:
+        """One entry of the log that tells of it."""
+        self._line("    ", f"entry {index:<{_INDEX}} {what:<{_EFFECT}} {via:<{_VIA}} ", (note, "dim"))
 
     def failed(self, why: str) -> None:
         """The one step that did not."""

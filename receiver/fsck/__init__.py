@@ -3,9 +3,10 @@
 report = fsck(Records.inspect(settings))
 
 `tree` derives tiles, roots and indexes from a log's entries, `rows` holds entries and rows of `deliveries` against one
-another, `told` the entries that tell of sources, keys and tenants against theirs, `marks` what was signed against what
-is derived, `check` goes through the logs, and `report` is what came of it. Nothing is ever written, and no fault ends
-it.
+another, for which `readings` opens and reads what these hold; `attempts` does the same for calls that were passed on,
+`reprocessed` for what was read again out of quarantine, and `told` for the entries that tell of sources, keys and
+tenants. `marks` holds what was signed against what is derived, `check` goes through the logs, and `report` is what came
+of it. Nothing is ever written, and no fault ends it.
 """
 
 from receiver.fsck.check import fsck

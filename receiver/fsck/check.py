@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import sqlalchemy as sa
 
+from receiver.fsck.attempts import check_attempts
 from receiver.fsck.logs import LogRow, check_strays, read_logs
 from receiver.fsck.marks import (
     check_claims,
@@ -23,7 +24,8 @@ from receiver.fsck.marks import (
     read_guards,
 )
 from receiver.fsck.report import Draft, Notes, Report
-from receiver.fsck.rows import Rows, SourceOf, check_reprocessed
+from receiver.fsck.reprocessed import check_reprocessed
+from receiver.fsck.rows import Rows, SourceOf
 from receiver.fsck.told import Told, check_secrets, check_told
 from receiver.fsck.tree import Derivation, Mark
 from receiver.records.loss import told_losses
@@ -64,6 +66,7 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
         check_told(tx, told, Notes(draft, "records"))
         check_secrets(tx, records, Notes(draft, "records"))
         check_reprocessed(tx, Notes(draft, "records"))
+        check_attempts(tx, Notes(draft, "records"))
         check_strays(tx, Notes(draft, "records"))
         for origin in sorted(losses.keys() - {log.origin for log in logs}):
             loss, notes = losses[origin], Notes(draft, "records")

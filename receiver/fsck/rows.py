@@ -6,48 +6,44 @@ row must follow from the leaf, so everything in a row is compared with the leaf,
 derived again from what was opened.
 
 A quarantined delivery that was read again has a row of `reprocessed` as well, and what was written for it then says so
-in its leaf: these three must agree.
+in its leaf: these three must agree. What tells of a call that was passed on names that call's intent in its leaf, and
+the intent has a row of `attempts`: these must agree with one another (`receiver.fsck.attempts`).
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from receiver import providers
-from receiver.events import Effect, Item, Kind, Past, may_be_one_account, parse_time
+from receiver.events import Effect, Item, Kind, Past, Via, may_be_one_account, parse_time
+from receiver.fsck.attempts import Intent, check_intent, check_telling, is_intent, read_intents
+from receiver.fsck.readings import DELIVERY, EVENT, call_told_of, came_by, read
 from receiver.fsck.report import Notes
 from receiver.fsck.told import Told
-from receiver.providers import Ignored, Notice, Reading
+from receiver.providers import NotDone, Notice, Reading
 from receiver.records import keyed
-from receiver.records.tables import deliveries, reprocessed, sources
-from receiver.strictjson import NotJson, parse
+from receiver.records.tables import attempts, deliveries, reprocessed
+from receiver.relay.entries import SCHEME
 from translog.canonical import Value, decode
 from translog.errors import FormatError
-from translog.evidence import Delivery, Leaf, Opening
+from translog.evidence import Delivery, Leaf
 from translog.store import entries
 
-KEPT_IN_ROWS = frozenset({Kind.REVOCATION, Kind.CONTEXT, Kind.MISMATCH, Kind.QUARANTINE})
+KEPT_IN_ROWS = frozenset({Kind.REVOCATION, Kind.CONTEXT, Kind.MISMATCH, Kind.QUARANTINE, Kind.ATTEMPT})
 _KINDS = frozenset(Kind)
-_EVENTS = frozenset({Kind.REVOCATION, Kind.CONTEXT})
-# What became of a delivery that was reprocessed, and the kinds of the row that may have been written for it.
-_STATUSES = {
-    "recorded": _EVENTS,
-    "mismatch": {Kind.MISMATCH},
-    "duplicate": frozenset[Kind](),
-    "ignored": frozenset[Kind](),
-}
-# What a delivery that is read again takes from when it came.
-_TAKEN_OVER = ("source_id", "scheme", "test", "received_at", "headers", "body")
+_OF_CALLS = {"via": frozenset({Via.RELAY, Via.POLL}), "scheme": frozenset({SCHEME})}
 # The columns that a row of this kind leaves empty.
 _EMPTY = {
     Kind.REVOCATION: ("reason", "first_id"),
     Kind.CONTEXT: ("reason", "first_id"),
     Kind.MISMATCH: ("event", "effect", "reason", "breaches", "occurred_at", "item_key"),
     Kind.QUARANTINE: ("event", "effect", "first_id", "breaches", "occurred_at", "item_key"),
+    Kind.ATTEMPT: ("breaches",),
 }
+_EMPTY_OF_INTENTS = ("effect", "reason", "first_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +79,7 @@ class Rows:
         self._sources = sources
         self._told = told
         self._notes = notes
+        self._intents: Mapping[str, Intent] = {}  # of the calls that this bundle tells of
         self._strange: set[str] = set()
         self._logged_at = ""  # of the last leaf that could be read
         self._last = -1
@@ -90,9 +87,11 @@ class Rows:
     def check(self, start: int, bundle: Sequence[bytes | None]) -> None:
         """Take the entries from `start` on, None where one is missing, with the rows that stand beside them."""
         rows = {row.log_index: row for row in self._rows(start, start + len(bundle))}
-        for index, entry in enumerate(bundle, start):
+        parsed = [None if entry is None else _parse(entry) for entry in bundle]
+        self._intents = read_intents(self._tx, _calls_told_of(parsed))
+        for index, (entry, found) in enumerate(zip(bundle, parsed, strict=True), start):
             row = rows.get(index)
-            leaf = None if entry is None else self._leaf(index, entry)
+            leaf = None if found is None else self._leaf(index, found)
             if row is not None:
                 self._notes.draft.deliveries += 1
             if leaf is None:
@@ -121,8 +120,9 @@ class Rows:
         first, quarantine = deliveries.alias(), deliveries.alias()
         of_first = [first.c[name].label(f"first_{name}") for name in ("source_id", "group_key", "dedupe_key")]
         of_quarantine = [reprocessed.c.quarantine_id, entries.c.data.label("quarantine_entry")]
+        of_attempt = [attempts.c.id.label("attempt_id"), attempts.c.key_id, attempts.c.idempotency]
         return self._tx.execute(
-            sa.select(deliveries, *of_first, *of_quarantine)
+            sa.select(deliveries, *of_first, *of_quarantine, *of_attempt)
             .join_from(deliveries, first, first.c.id == deliveries.c.first_id, isouter=True)
             .join(reprocessed, reprocessed.c.row_id == deliveries.c.id, isouter=True)
             .join(quarantine, quarantine.c.id == reprocessed.c.quarantine_id, isouter=True)
@@ -131,6 +131,7 @@ class Rows:
                 sa.and_(entries.c.log_id == quarantine.c.log_id, entries.c.index == quarantine.c.log_index),
                 isouter=True,
             )
+            .join(attempts, attempts.c.id == deliveries.c.id, isouter=True)
             .where(
                 deliveries.c.log_id == self._log_id,
                 deliveries.c.log_index >= start,
@@ -138,11 +139,9 @@ class Rows:
             )
         ).all()
 
-    def _leaf(self, index: int, entry: bytes) -> Leaf | None:
-        try:
-            leaf = Leaf.parse(entry)
-        except FormatError as error:
-            self._notes.fault(f"entry {index}", f"cannot be read: {error}")
+    def _leaf(self, index: int, leaf: Leaf | FormatError) -> Leaf | None:
+        if isinstance(leaf, FormatError):
+            self._notes.fault(f"entry {index}", f"cannot be read: {leaf}")
             return None
         if leaf.logged_at < self._logged_at:
             self._notes.fault(
@@ -178,42 +177,45 @@ class Rows:
             yield f"the source {row.source_id} is another tenant's"
         if row.kind != leaf.kind:
             return
-        kind = Kind(leaf.kind)
-        for name in _EMPTY[kind]:
+        kind, call_id = Kind(leaf.kind), call_told_of(leaf)
+        intent = None if call_id is None else self._intents.get(call_id)
+        for name in (*_EMPTY[kind], *(_EMPTY_OF_INTENTS if is_intent(leaf) else ())):
             if getattr(row, name) is not None:
-                yield f"{name} is given, which a {kind} has not"
+                yield f"{name} is given, which {_called(leaf)} has not"
         yield from _facts_differ(leaf, row, kind, None if source is None else source.provider)
         secret = leaf.facts.get("secret")
         if source is not None and isinstance(secret, str) and secret not in source.secrets | self._strange:
             self._strange.add(secret)  # all that it authenticated would say the same
             yield f"the entry's fact secret is {secret!a}, which is no secret of its source"
-        event_data, event_problem = _EVENT.open(leaf.event, row)
-        delivery_data, delivery_problem = _DELIVERY.open(leaf.delivery, row)
+        event_data, event_problem = EVENT.open(leaf.event, row)
+        delivery_data, delivery_problem = DELIVERY.open(leaf.delivery, row)
         yield from filter(None, (event_problem, delivery_problem))
         event = None if event_data is None else decode(event_data)
         if isinstance(event, dict) and row.occurred_at != event["occurred_at"]:
             yield f"occurred_at is {row.occurred_at!a}, the event's {event['occurred_at']!a}"
-        body = None if delivery_data is None else Delivery.parse(delivery_data).body
+        delivery = None if delivery_data is None else Delivery.parse(delivery_data)
+        reading = None
+        if source is not None and delivery is not None and kind is not Kind.ATTEMPT:
+            reading = read(source.provider, leaf, delivery, None if intent is None else intent.asked)
+        yield from _came_differently(leaf, row, delivery, reading)
+        notice = reading if isinstance(reading, Notice) and reading.via == row.via else None
         if source is not None and self._hash_key is not None:
-            for name, expected in _keys(self._hash_key, source.provider, kind, row, event, body):
+            for name, expected in _keys(self._hash_key, source.provider, leaf, row, event, delivery, notice):
                 kept = getattr(row, name)
                 if kept is None or bytes(kept) != bytes(expected):
                     yield f"{name} is not what its delivery gives"
-        if source is not None and kind is Kind.MISMATCH and body is not None:
-            reading = _reading(source.provider, body)
-            if isinstance(reading, Notice) and reading.via != row.via:
-                yield f"via is {row.via!a}, its delivery's {str(reading.via)!a}"
-        if source is not None and event is not None and body is not None and row.breaches is not None:
-            yield from self._breaches_differ(source, row, body)
-        if kind is Kind.MISMATCH and row.first_source_id != row.source_id:
+        if source is not None and event is not None and notice is not None and row.breaches is not None:
+            yield from self._breaches_differ(source, row, notice)
+        if (first := _first(leaf, row)) is not None and row.first_source_id != row.source_id:
             there = "is not there" if row.first_source_id is None else "is of another source"
-            yield f"the event {row.first_id} that it differs from {there}"
+            yield f"{first} {there}"
+        if is_intent(leaf):
+            yield from check_intent(leaf, row, self._hash_key, _item(event), delivery)
+        elif call_id is not None:
+            yield from check_telling(leaf, row, intent)
 
-    def _breaches_differ(self, source: SourceOf, row: sa.Row[Any], body: bytes) -> Iterator[str]:
+    def _breaches_differ(self, source: SourceOf, row: sa.Row[Any], notice: Notice) -> Iterator[str]:
         """What the rules say of an event, given the item's earlier ones. Its codes are facts, its sentences are not."""
-        notice = _read(source.provider, row.via, body)
-        if notice is None:
-            return
         columns = deliveries.c
         earlier = (
             sa.select(
@@ -268,13 +270,42 @@ def _place(row_id: str, index: int) -> str:
     return f"row {row_id} (entry {index})"
 
 
+def _first(leaf: Leaf, row: sa.Row[Any]) -> str | None:
+    """What a row is that this one names as the first, if this is one that names it."""
+    if leaf.kind == Kind.MISMATCH:
+        return f"the event {row.first_id} that it differs from"
+    if leaf.kind == Kind.ATTEMPT and row.first_id is not None and not is_intent(leaf):
+        return f"the delivery {row.first_id} that told of it"
+    return None
+
+
+def _called(leaf: Leaf) -> str:
+    """What a row of that leaf is called, by its article."""
+    if leaf.kind == Kind.ATTEMPT:
+        return "an intent" if is_intent(leaf) else "an answer"
+    return f"a {leaf.kind}"
+
+
 def _facts_differ(leaf: Leaf, row: sa.Row[Any], kind: Kind, provider: str | None) -> Iterator[str]:
     expected: dict[str, Value] = {"received_at": row.received_at, "source": row.source_id, "provider": provider}
-    if kind is Kind.QUARANTINE:
+    # What no column holds: how it was authenticated, and the call that it tells of. What is read again takes both from
+    # the entry that was made when it came; else they are in this leaf alone.
+    alone = leaf.facts if row.quarantine_id is None else _facts_of_quarantine(row)
+    if kind is Kind.ATTEMPT:
+        expected["event"] = row.event
+        expected["test"] = row.test
+        if is_intent(leaf):
+            expected["key"] = row.key_id if row.attempt_id is not None else leaf.facts.get("key")
+        else:
+            expected["effect"] = row.effect
+            expected["first"] = row.first_id
+            expected["outcome"] = row.reason
+            expected["status"] = leaf.facts.get("status")
+    elif kind is Kind.QUARANTINE:
         expected["reason"] = row.reason
         expected["scheme"] = row.scheme
         expected["test"] = row.test
-        expected["secret"] = leaf.facts.get("secret", "")  # in the leaf alone
+        expected["secret"] = alone.get("secret")
     elif kind is Kind.MISMATCH:
         expected["first"] = row.first_id
     else:
@@ -284,25 +315,46 @@ def _facts_differ(leaf: Leaf, row: sa.Row[Any], kind: Kind, provider: str | None
         expected["scheme"] = row.scheme
         expected["test"] = row.test
         expected["breaches"] = _codes(row.breaches)
-        # Else it is in the leaf alone.
-        expected["secret"] = _authenticated_by(row) if row.quarantine_id else leaf.facts.get("secret", "")
+        expected["secret"] = alone.get("secret")
+    if "attempt" in alone:
+        expected["attempt"] = alone["attempt"]
+        if "secret" in expected:
+            expected["secret"] = None
     if row.quarantine_id is not None or "reprocessed" in leaf.facts:
         expected["reprocessed"] = row.quarantine_id
     for name in sorted(expected.keys() | leaf.facts.keys()):
         if name not in leaf.facts:
             yield f"the entry has no fact {name}"
         elif name not in expected:
-            yield f"the entry has the fact {name}, which a {kind} has not"
+            yield f"the entry has the fact {name}, which {_called(leaf)} has not"
         elif leaf.facts[name] != expected[name]:
             yield f"{name} is {expected[name]!a}, the entry's fact {leaf.facts[name]!a}"
 
 
-def _authenticated_by(row: sa.Row[Any]) -> Value:
-    """The secret of a delivery that was read again, as the entry tells that was made when it came."""
+def _facts_of_quarantine(row: sa.Row[Any]) -> Mapping[str, Value]:
+    """What was told of a delivery that was read again, when it came."""
     try:
-        return Leaf.parse(bytes(row.quarantine_entry or b"")).facts.get("secret")
+        return Leaf.parse(bytes(row.quarantine_entry or b"")).facts
     except FormatError:  # which is told with that entry
-        return None
+        return {}
+
+
+def _came_differently(
+    leaf: Leaf, row: sa.Row[Any], delivery: Delivery | None, reading: Reading | NotDone | None
+) -> Iterator[str]:
+    """What is wrong with how a row says that it came. Where the entry says it, it was compared with that already."""
+    said = {name: leaf.facts.get(name, getattr(row, name)) for name in _OF_CALLS}
+    if leaf.kind != Kind.ATTEMPT and call_told_of(leaf) is None:
+        wrong = [name for name, of_calls in _OF_CALLS.items() if said[name] in of_calls]
+        yield from (f"{name} is {said[name]!a}, and the entry names no call that was passed on" for name in wrong)
+        if leaf.kind == Kind.MISMATCH and not wrong and isinstance(reading, Notice) and reading.via != row.via:
+            yield f"via is {row.via!a}, its delivery's {str(reading.via)!a}"
+        return
+    via = Via.RELAY if is_intent(leaf) else None if delivery is None else came_by(delivery)
+    if via is not None and said["via"] != via:
+        yield f"via is {said['via']!a}, its delivery's {str(via)!a}"
+    if said["scheme"] != SCHEME:
+        yield f"scheme is {said['scheme']!a}, of a call that was passed on it is {SCHEME!a}"
 
 
 def _codes(breaches: str | None) -> Value:
@@ -312,61 +364,36 @@ def _codes(breaches: str | None) -> Value:
         return breaches
 
 
-def _delivery_data(row: sa.Row[Any]) -> bytes:
-    headers: list[tuple[str, str]] = [(name, value) for name, value in json.loads(row.headers)]
-    return Delivery(tuple(headers), bytes(row.body)).encode()
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What a leaf commits to under one label: the columns that hold it, salt last, and how they become the data."""
-
-    label: str
-    columns: tuple[str, ...]
-    data: Callable[[sa.Row[Any]], bytes]
-
-    def open(self, committed: str | None, row: sa.Row[Any]) -> tuple[bytes | None, str | None]:
-        """The data, if it is what was committed to; else what is wrong with it, if something is."""
-        missing = [name for name in self.columns if getattr(row, name) is None]
-        if committed is None:
-            given = len(missing) < len(self.columns)
-            return None, f"the {self.label} is given, and the entry does not commit to it" if given else None
-        if len(missing) == len(self.columns):
-            return None, f"the {self.label} is erased, and no erasure entry names it"
-        if missing:
-            return None, f"the {self.label} cannot be opened without {' and '.join(missing)}"
-        try:
-            data = self.data(row)
-            found = Opening(data, bytes(getattr(row, self.columns[-1]))).commitment(self.label)
-        except (ValueError, TypeError) as error:
-            return None, f"the {self.label} cannot be opened: {error}"
-        if found != committed:
-            return None, f"{', '.join(self.columns)} do not give the {self.label} that the entry commits to"
-        return data, None
-
-
-_EVENT = _Part("event", ("event_data", "event_salt"), lambda row: bytes(row.event_data))
-_DELIVERY = _Part("delivery", ("headers", "body", "delivery_salt"), _delivery_data)
+def _item(event: Value) -> Item | None:
+    match event:
+        case {"item": {"type": str(item_type), "id": str(item_id)}}:
+            return Item(item_type, item_id)
+        case _:
+            return None
 
 
 def _keys(
     hash_key: bytes,
     provider: str,
-    kind: Kind,
+    leaf: Leaf,
     row: sa.Row[Any],
     event: Value,
-    body: bytes | None,
+    delivery: Delivery | None,
+    notice: Notice | None,
 ) -> Iterator[tuple[str, bytes]]:
     """The keyed hashes of a row, by column, as far as they follow from what was opened."""
-    notice = None if body is None else _read(provider, row.via, body)
-    if kind is Kind.QUARANTINE:
-        if body is not None:
-            key = keyed.quarantine_key(hash_key, row.source_id, body)
-            yield from (("group_key", key), ("dedupe_key", key), ("digest", key))
+    item = _item(event)
+    item_key = None if item is None else keyed.item_key(hash_key, provider, item)
+    if item_key is not None:
+        yield "item_key", item_key
+    alone = _alone(hash_key, leaf, row, delivery)
+    if alone is not None:
+        yield from ((name, alone) for name in ("group_key", "dedupe_key", "digest"))
+    if leaf.kind in {Kind.QUARANTINE, Kind.ATTEMPT}:
         return
     if notice is not None:
         yield "digest", keyed.content_key(hash_key, notice.digest)
-    if kind is Kind.MISMATCH:
+    if leaf.kind == Kind.MISMATCH:
         if row.first_source_id is not None:
             yield "group_key", bytes(row.first_group_key)
             yield "dedupe_key", keyed.mismatch_key(hash_key, bytes(row.first_dedupe_key), bytes(row.digest))
@@ -375,66 +402,32 @@ def _keys(
     if notice is not None:
         dedupe = keyed.dedupe_key(hash_key, row.source_id, notice.via, notice.key)
         yield "dedupe_key", dedupe
-    match event:
-        case {"item": {"type": str(item_type), "id": str(item_id)}}:
-            item = keyed.item_key(hash_key, provider, Item(item_type, item_id))
-            yield "item_key", item
-            yield "group_key", dedupe if row.group_key == dedupe else item  # which of the two, the provider says
-        case _:
-            pass
+    if item_key is not None:
+        yield "group_key", dedupe if row.group_key == dedupe else item_key  # which of the two, the provider says
 
 
-def _read(provider: str, via: str, body: bytes) -> Notice | None:
-    """The notice in a body, if its provider reads it as one that came this way."""
-    reading = _reading(provider, body)
-    return reading if isinstance(reading, Notice) and reading.via == via else None
+def _alone(hash_key: bytes, leaf: Leaf, row: sa.Row[Any], delivery: Delivery | None) -> bytes | None:
+    """The one key that a row has where no other notice can share a part of it."""
+    if leaf.kind == Kind.ATTEMPT:
+        call_id = call_told_of(leaf)
+        if call_id is None:
+            return keyed.intent_key(hash_key, leaf.id)
+        return keyed.answer_key(hash_key, call_id, str(leaf.facts.get("outcome")))
+    if leaf.kind == Kind.QUARANTINE and delivery is not None:
+        call_id = call_told_of(leaf)
+        if call_id is not None:
+            return keyed.unread_key(hash_key, call_id, delivery.body)
+        return keyed.quarantine_key(hash_key, row.source_id, delivery.body)
+    return None
 
 
-def _reading(provider: str, body: bytes) -> Reading | None:
+def _parse(entry: bytes) -> Leaf | FormatError:
     try:
-        return providers.get(provider).read(parse(body))
-    except (NotJson, ValueError):
-        return None
+        return Leaf.parse(entry)
+    except FormatError as error:
+        return error
 
 
-def check_reprocessed(tx: sa.Connection, notes: Notes) -> None:
-    """That what is said to be reprocessed was in quarantine, and that what was written for it is the same delivery.
-
-    That the leaf of what was written agrees is told with its row.
-    """
-    for done in tx.execute(sa.select(reprocessed).order_by(reprocessed.c.quarantine_id)):
-        for problem in _reprocessing_differs(tx, done):
-            notes.fault(f"reprocessed {done.quarantine_id}", problem)
-
-
-def _reprocessing_differs(tx: sa.Connection, done: sa.Row[Any]) -> Iterator[str]:
-    quarantine, written = (
-        tx.execute(sa.select(deliveries).where(deliveries.c.id == id_)).one_or_none()
-        for id_ in (done.quarantine_id, done.row_id)
-    )
-    if quarantine is None:
-        yield "there is no such delivery"
-    elif quarantine.kind != Kind.QUARANTINE:
-        yield f"the delivery is a {quarantine.kind}, which is not read again"
-    kinds = _STATUSES.get(done.status)
-    if kinds is None:
-        yield f"status is {done.status!a}, which this version does not know"
-    elif done.row_id is None:
-        if done.status == "recorded":
-            yield "status is 'recorded', and no delivery was written for it"
-    elif written is None:
-        yield f"the delivery {done.row_id} that was written for it is not there"
-    elif written.kind not in kinds:
-        yield f"status is {done.status!a}, and a {written.kind} was written for it"
-    elif done.at != written.logged_at:
-        yield f"at is {done.at!a}, and what was written for it was logged at {written.logged_at!a}"
-    if quarantine is not None and done.row_id is None and quarantine.body is not None:
-        provider = tx.execute(sa.select(sources.c.provider).where(sources.c.id == quarantine.source_id)).scalar_one()
-        expected = {"ignored": Ignored, "duplicate": Notice}.get(done.status)
-        if expected is not None and not isinstance(_reading(provider, bytes(quarantine.body)), expected):
-            yield f"status is {done.status!a}, and it is not read as that: reprocess it again"
-    if quarantine is not None and written is not None:
-        for name in _TAKEN_OVER:
-            before, after = getattr(quarantine, name), getattr(written, name)
-            if before is not None and after is not None and before != after:  # either may be erased
-                yield f"{name} is not that of the delivery that was written for it"
+def _calls_told_of(parsed: Sequence[Leaf | FormatError | None]) -> set[str]:
+    calls = {call_told_of(leaf) for leaf in parsed if isinstance(leaf, Leaf)}
+    return {call_id for call_id in calls if call_id is not None}

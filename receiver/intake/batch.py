@@ -17,6 +17,8 @@ import sqlalchemy as sa
 from receiver import encoding
 from receiver.events import Breach, Effect, Event, Kind, Past, format_time, may_be_one_account, new_ids, parse_time
 from receiver.intake.submission import Outcome, Status, Submission
+from receiver.records import attempts
+from receiver.records.attempts import Attempt, Ended
 from receiver.records.engine import Database
 from receiver.records.journal import logging_time
 from receiver.records.keyed import mismatch_key
@@ -73,6 +75,7 @@ class _Kept:
     breaches: tuple[Breach, ...] = ()
     event: Event | None = None  # as it is recorded, if it is one and is written now
     log_index: int = -1
+    logged_at: str = ""  # if it is written now
     log_id: int | None = None  # where it is to be read from; None if it is written now
     leaf_hash: bytes = b""
 
@@ -121,6 +124,7 @@ def write_locked(tx: sa.Connection, batch: Sequence[Submission], locked: Mapping
         mine = [(submission, kept) for submission, kept in new if submission.tenant.log_id == log_id]
         if mine:
             heads.append((logs[log_id], _append(tx, logs[log_id], head, mine)))
+    _note_attempts(tx, new)
     fresh = {id(kept) for _, kept in new}
     outcomes: list[Outcome] = []
     for kept in answers:
@@ -153,7 +157,8 @@ class _Known:
             )
             self.add(bytes(row.group_key), kept)
             self._remember(row)
-        apart = {one.item_key for one in batch if one.item_key is not None and one.item_key != one.group_key}
+        events = filter(_is_event, batch)
+        apart = {one.item_key for one in events if one.item_key is not None and one.item_key != one.group_key}
         for row in self._select(_BY_ITEM, apart):
             self._remember(row)
 
@@ -208,9 +213,10 @@ def _decide(
     `sizes` are the logs' sizes by id; they are counted up as indexes are given out.
     """
     known = _Known(tx, batch)
-    ids = new_ids(len(batch))
+    ids = new_ids(2 * len(batch))
     answers: list[_Kept] = []
     new: list[tuple[Submission, _Kept]] = []
+    ended = attempts.ended(tx, [one.attempt.id for one in batch if one.attempt is not None])
     for one in batch:
         first = this = known.find(one.group_key, one.dedupe_key)
         key = one.dedupe_key
@@ -223,9 +229,19 @@ def _decide(
             sizes[log_id] += 1
             known.add(one.group_key, this)
             new.append((one, this))
+        elif _is_event(one) and one.attempt is not None and one.attempt.id not in ended:
+            answer = one.answered(Ended.DUPLICATE, first_id=this.id)
+            new.append((answer, _judge(answer, answer.dedupe_key, next(ids), sizes[one.tenant.log_id], None, known)))
+            sizes[one.tenant.log_id] += 1
+        if _is_event(one) and one.attempt is not None:
+            ended.add(one.attempt.id)
         answers.append(this)
     known.fill_in(answers)
     return answers, new
+
+
+def _is_event(submission: Submission) -> bool:
+    return submission.event is not None and submission.event.kind is not Kind.ATTEMPT
 
 
 def _judge(submission: Submission, key: bytes, new_id: str, index: int, first: _Kept | None, known: _Known) -> _Kept:
@@ -235,6 +251,10 @@ def _judge(submission: Submission, key: bytes, new_id: str, index: int, first: _
         return _Kept(new_id, Kind.MISMATCH, key, content, first_id=first.id, log_index=index)
     if event is None or submission.item_key is None:
         return _Kept(new_id, Kind.QUARANTINE, key, content, reason=submission.reason, log_index=index)
+    if event.kind is Kind.ATTEMPT and submission.attempt is not None:
+        attempt = submission.attempt
+        its_id = attempt.id if attempt.ended is None else new_id
+        return _Kept(its_id, event.kind, key, content, attempt.ended, attempt.first_id, event=event, log_index=index)
     past = known.past(submission.item_key, test=submission.test)
     provider = submission.provider
     same = [one for one in past if may_be_one_account(one.account, event.account)]
@@ -265,7 +285,9 @@ _FOUND = sa.select(
 ).order_by(deliveries.c.log_id, deliveries.c.log_index)
 _BY_GROUP = _FOUND.where(deliveries.c.group_key.in_(sa.bindparam("keys", expanding=True)))
 _BY_ITEM = _FOUND.where(
-    deliveries.c.item_key.in_(sa.bindparam("keys", expanding=True)), deliveries.c.item_key != deliveries.c.group_key
+    deliveries.c.item_key.in_(sa.bindparam("keys", expanding=True)),
+    deliveries.c.item_key != deliveries.c.group_key,
+    deliveries.c.kind != Kind.ATTEMPT.value,
 )
 
 
@@ -328,7 +350,7 @@ def _append(tx: sa.Connection, log: Log, head: Head, new: Sequence[tuple[Submiss
         )
     appended = log.append(tx, leaves, now)
     for (_, kept), hashed in zip(new, appended.leaf_hashes, strict=True):
-        kept.leaf_hash = hashed
+        kept.leaf_hash, kept.logged_at = hashed, now
     _insert(tx.dialect)(tx, rows)
     return appended.head
 
@@ -342,6 +364,11 @@ def _facts(submission: Submission, kept: _Kept, received_at: str) -> dict[str, V
     }
     if submission.quarantine_id is not None:
         facts["reprocessed"] = submission.quarantine_id
+    attempt = submission.attempt
+    if kept.kind is Kind.ATTEMPT and attempt is not None:
+        return facts | _facts_of_attempt(submission, attempt)
+    if attempt is not None:
+        facts["attempt"] = attempt.id
     event = kept.event
     if kept.kind is Kind.QUARANTINE:
         facts["reason"] = kept.reason
@@ -359,6 +386,44 @@ def _facts(submission: Submission, kept: _Kept, received_at: str) -> dict[str, V
         facts["test"] = submission.test
         facts["via"] = submission.via
     return facts
+
+
+def _facts_of_attempt(submission: Submission, attempt: Attempt) -> dict[str, Value]:
+    """An intent says who called which operation, an answer what became of that."""
+    facts: dict[str, Value] = {"event": submission.provider.operation.name, "test": submission.test}
+    if attempt.ended is None:
+        return {**facts, "key": attempt.key_id}
+    effect = None if submission.event is None else submission.event.effect
+    return {
+        **facts,
+        "attempt": attempt.id,
+        "effect": effect,
+        "first": attempt.first_id,
+        "outcome": attempt.ended,
+        "status": attempt.status,
+    }
+
+
+_ENDED = {
+    Kind.REVOCATION: Ended.RECORDED,
+    Kind.CONTEXT: Ended.RECORDED,
+    Kind.MISMATCH: Ended.MISMATCH,
+    Kind.QUARANTINE: Ended.QUARANTINED,
+}
+
+
+def _note_attempts(tx: sa.Connection, new: Iterable[tuple[Submission, _Kept]]) -> None:
+    """Keep beside the rows of calls that were passed on what became of these; their rows are written."""
+    for submission, kept in new:
+        attempt = submission.attempt
+        if attempt is None:
+            continue
+        if kept.kind is Kind.ATTEMPT and attempt.ended is None:
+            attempts.begin(tx, submission.source_id, attempt)
+            continue
+        effect = None if kept.event is None else kept.event.effect
+        follow = effect is not None and effect.under_way and submission.provider.operation.lookup is not None
+        attempts.end(tx, attempt, attempt.ended or _ENDED[kept.kind], kept.id, kept.logged_at, follow=follow)
 
 
 @cache

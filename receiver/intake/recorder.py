@@ -17,6 +17,7 @@ from typing import TypeAlias
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from receiver.events import Kind
 from receiver.intake.batch import write_batch
 from receiver.intake.submission import Outcome, Submission
 from receiver.metrics import Metrics
@@ -115,7 +116,7 @@ class Recorder:
     def _write_poisoned(self, submission: Submission, error: Exception) -> Outcome | Unavailable:
         """Keep in quarantine, as bytes, what could not be written as an event."""
         _log.error("a delivery to source %s cannot be recorded: %s", submission.source_id, _plain(error))
-        if submission.event is None:
+        if submission.event is None or submission.event.kind is Kind.ATTEMPT:
             return Unavailable("this delivery cannot be kept")
         with contextlib.suppress(Exception):
             return write_batch(self._records.database, [submission.quarantined(UNRECORDABLE)])[0]

@@ -9,6 +9,9 @@ under the log's lock. A crash leaves all of that or nothing, and of two that do 
 
 The delivery was counted, and has an entry, from when it came. What is written now is no delivery of its own: its leaf
 says in the fact `reprocessed` which one it is, and tallies leave its row out.
+
+The answer to a call that was passed on is read again as what its operation documents, and the provider's record that
+was asked about one as a record, by what the call's intent says it asked. What is written is the call's outcome then.
 """
 
 import asyncio
@@ -23,23 +26,27 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 from litestar.types import ASGIApp
+from msgspec.structs import replace
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 from receiver import problems, providers
 from receiver.access import needs
 from receiver.bodies import no_parameters
-from receiver.events import Kind, parse_time
+from receiver.events import Kind, Via, parse_time
 from receiver.intake import answers
 from receiver.intake.batch import MISMATCH_REASON, Written, write_locked
 from receiver.intake.recorder import HALTED, UNRECORDABLE
 from receiver.intake.routes import Acknowledgement
 from receiver.intake.service import Intake
-from receiver.intake.submission import Outcome, Status, Submission
+from receiver.intake.submission import NOT_JSON, Outcome, Status, Submission
 from receiver.problems import Problem
+from receiver.providers import Inquiry, NotDone, Unfit
 from receiver.records.apikeys import Scope
+from receiver.records.attempts import STATUS, Attempt, load_attempt
 from receiver.records.journal import logging_time
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.tables import deliveries, reprocessed, sources
+from receiver.strictjson import NotJson, parse
 from translog.errors import StoreError
 from translog.evidence import Leaf
 from translog.merkle import leaf_hash
@@ -67,8 +74,8 @@ def reprocess(records: Records, tenant: Tenant, quarantine_id: str) -> Outcome |
     One that is still not understood stays as it was, and is `quarantined` with the reason of now. Where something
     was written for it before, nothing is written again, and what became of it then is given; what was a duplicate,
     or bore on nothing, is read anew, for it may be understood by now. Raises NotQuarantinedError;
-    NotReprocessableError if it is erased, or its provider unknown to this version; StoreError if nothing may be
-    written to the log any more; and SQLAlchemy's errors for a database out of reach.
+    NotReprocessableError if it, or the call that it is about, is erased, or its provider unknown to this version;
+    StoreError if nothing may be written to the log any more; and SQLAlchemy's errors for a database out of reach.
     """
     written: Written | None = None
     with records.database.write() as tx:
@@ -76,7 +83,7 @@ def reprocess(records: Records, tenant: Tenant, quarantine_id: str) -> Outcome |
         row = _find(tx, tenant, quarantine_id)
         if row.row_id is not None:
             return _what_was_written(tx, row)
-        submission = _read(tenant, row)
+        submission = _read(tx, tenant, row)
         if submission is not None:
             if submission.event is None:
                 _forget(tx, row)
@@ -98,6 +105,7 @@ _QUARANTINED: sa.Select[*tuple[Any, ...]] = (
         deliveries.c.id,
         deliveries.c.log_index,
         deliveries.c.source_id,
+        deliveries.c.via,
         deliveries.c.scheme,
         deliveries.c.test,
         deliveries.c.received_at,
@@ -131,15 +139,23 @@ def _find(tx: sa.Connection, tenant: Tenant, quarantine_id: str) -> sa.Row[Any]:
     return row
 
 
-def _read(tenant: Tenant, row: sa.Row[Any]) -> Submission | None:
+def _read(tx: sa.Connection, tenant: Tenant, row: sa.Row[Any]) -> Submission | None:
     if row.body is None:
         raise NotReprocessableError(f"the quarantined delivery {row.id} is erased: there is nothing left to read")
     try:
         provider = providers.get(row.provider)
     except ValueError as error:
         raise NotReprocessableError(f"the quarantined delivery {row.id} cannot be read: {error}") from error
-    headers: list[list[str]] = json.loads(row.headers)
+    pairs: list[list[str]] = json.loads(row.headers)
+    headers = tuple((name, value) for name, value in pairs)
     told = Leaf.parse(bytes(row.entry)).facts  # when it came: rows could have been changed since
+    attempt = None
+    if "attempt" in told:
+        attempt = load_attempt(tx, provider, str(told["attempt"]))
+        if attempt is None:
+            raise NotReprocessableError(
+                f"the quarantined answer {row.id} cannot be read: what was asked, the call {told['attempt']}, is erased"
+            )
     unread = Submission(
         tenant=tenant,
         source_id=row.source_id,
@@ -149,11 +165,31 @@ def _read(tenant: Tenant, row: sa.Row[Any]) -> Submission | None:
         scheme=str(told.get("scheme", row.scheme)),
         secret_id=None if told.get("secret") is None else str(told["secret"]),
         received_at=parse_time(row.received_at),
-        headers=tuple((name, value) for name, value in headers),
+        headers=headers,
         body=bytes(row.body),
         quarantine_id=row.id,
     )
-    return unread.read(row.account)
+    if attempt is None:
+        return unread.read(row.account)
+    if row.via == Via.POLL:
+        return _read_record(replace(unread, via=Via.POLL, attempt=attempt), attempt, row.account)
+    answered = replace(attempt, status=int(dict(headers)[STATUS]))
+    return replace(unread, via=Via.RELAY, attempt=answered).read(row.account)
+
+
+def _read_record(unread: Submission, attempt: Attempt, account: str | None) -> Submission:
+    """The provider's record, which was asked about a call, as what it is to be kept as."""
+    lookup, cannot = unread.provider.operation.lookup, f"the quarantined record {unread.quarantine_id} cannot be read"
+    if lookup is None:
+        raise NotReprocessableError(f"{cannot}: its provider has none that this version knows")
+    try:
+        record = parse(unread.body)
+    except NotJson:
+        return unread.quarantined(NOT_JSON)
+    reading = lookup.read(Inquiry(attempt.path, attempt.request, attempt.called_at, record))
+    if isinstance(reading, NotDone):
+        raise NotReprocessableError(f"{cannot} as an event: {reading.message}")
+    return unread.quarantined(reading.reason) if isinstance(reading, Unfit) else unread.noticed(reading, account)
 
 
 def _what_was_written(tx: sa.Connection, row: sa.Row[Any]) -> Outcome:

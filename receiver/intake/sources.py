@@ -1,8 +1,8 @@
 """`/v1/sources`: who may deliver, and how it is authenticated.
 
 A secret goes in, and out once where it was made here: in the answer to the request that had it made. Nothing else here
-shows one. Changes are told in the log with the id of the key that asked for them, and taken over by every receiver
-within a second.
+shows one, and nothing a credential. Changes are told in the log with the id of the key that asked for them, and taken
+over by every receiver within a second.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from litestar import Controller, Request, get, patch, post
+from litestar import Controller, Request, delete, get, patch, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -23,13 +23,16 @@ from receiver.intake.service import Intake
 from receiver.intake.sourcing import (
     Addition,
     Changes,
+    Credential,
     Rotated,
     Rotation,
     SettingError,
     UnusableError,
     change,
+    give_credential,
     rotate,
     settle,
+    take_credential,
 )
 from receiver.problems import Problem
 from receiver.records.apikeys import ApiKey, Scope
@@ -146,6 +149,41 @@ class SourcesController(Controller):
     ) -> Rotated:
         asked = await read_body(request, Rotation)
         return await _changed(request, lambda records, by: rotate(records, tenant, source_id, asked, by))
+
+    @put(
+        "/sources/{source_id:str}/credential",
+        operation_id="setCredential",
+        operation_class=takes(Credential),
+        summary="Give a source a read-only credential",
+        description="With it the provider's record is asked what became of calls that were passed on. It takes the "
+        "place of the one before.",
+        responses=problems.responses(400, 401, 403, 404, 409, 413, 503),
+    )
+    async def set_credential(
+        self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], source_id: FromPath[str]
+    ) -> ChangedSource:
+        asked = await read_body(request, Credential)
+        headers = list(asked.headers.items())
+        return await _changed(
+            request,
+            lambda records, by: ChangedSource(**_members(give_credential(records, tenant, source_id, headers, by), [])),
+        )
+
+    @delete(
+        "/sources/{source_id:str}/credential",
+        status_code=200,
+        operation_id="removeCredential",
+        summary="Take a source's credential away",
+        description="Where there is none, nothing is changed.",
+        responses=problems.responses(400, 401, 403, 404, 503),
+    )
+    async def remove_credential(
+        self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], source_id: FromPath[str]
+    ) -> ChangedSource:
+        return await _changed(
+            request,
+            lambda records, by: ChangedSource(**_members(take_credential(records, tenant, source_id, by)[0], [])),
+        )
 
 
 async def _changed(request: Request[Any, Any, Any], work: Callable[[Records, str], T]) -> T:

@@ -1,20 +1,25 @@
 """Sources, from what was asked for to what is kept: what a command and a request have in common.
 
-`Addition`, `Changes` and `Rotation` say what is asked; as the body of a request (`receiver.bodies`) they have these
-members and no others. What they ask is settled here: the scheme with its options, the secret that goes with it, and
-what to warn of. What cannot be is a `SettingError`, in a sentence that shows no secret.
+`Addition`, `Changes`, `Rotation` and `Credential` say what is asked; as the body of a request (`receiver.bodies`) they
+have these members and no others. What they ask is settled here: the scheme with its options, the secret that goes with
+it, the upstream, and what to warn of. What cannot be is a `SettingError`, in a sentence that shows no secret.
 
 What depends on how a source is now is decided under its log's lock (`receiver.records.sources.change_source`).
 """
 
-from collections.abc import Mapping
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 from msgspec import UNSET, Meta, UnsetType
 
 from receiver import providers
 from receiver.intake.schemes import Scheme, check_secret, generate_secret, scheme_from_options
+from receiver.providers import Provider
+from receiver.records.credentials import MAX_CREDENTIAL, set_credential
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.secrets import MAX_SECRET, StoredSecret, new_secret
 from receiver.records.sources import (
@@ -25,6 +30,7 @@ from receiver.records.sources import (
     NewSource,
     Source,
     change_source,
+    get_source,
     is_id,
     is_name,
 )
@@ -35,6 +41,7 @@ MAX_REPLAY_WINDOW = 86_400
 MAX_RATE_LIMIT = 1_000_000
 DEFAULT_OVERLAP = 86_400
 MAX_OVERLAP = 366 * 86_400
+MAX_UPSTREAM = 2048  # characters
 
 Environment: TypeAlias = Literal["live", "test"]
 Word: TypeAlias = Annotated[str, Meta(max_length=64)]
@@ -42,6 +49,16 @@ Options: TypeAlias = dict[Word, Annotated[str, Meta(max_length=256)] | bool]
 ReplayWindow: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_REPLAY_WINDOW, description="seconds")]
 RateLimit: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_RATE_LIMIT, description="deliveries a minute")]
 Overlap: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_OVERLAP)]
+CredentialHeaders: TypeAlias = Annotated[dict[Word, str], Meta(examples=[{"X-API-Key": "a read-only key"}])]
+
+# RFC 3986 section 3, of which only what a base URL needs. The length of a label is the domain name system's.
+_BASE_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*)"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>(?:/(?:[a-z0-9._~!$&'()*+,;=:@/-]|%[0-9a-f]{2})*)?)",
+    re.ASCII | re.IGNORECASE,
+)
+_VALUE = re.compile("[!-~](?:[ -~]*[!-~])?")
+_TOKEN = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
 class SettingError(ValueError):
@@ -53,7 +70,7 @@ class SettingError(ValueError):
 
 
 class UnusableError(RecordsError):
-    """What was asked does not go with the secrets that the source has; the message says what to do."""
+    """What was asked does not go with what the source is, or with the secrets it has; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +85,7 @@ class Addition:
     environment: Environment = "live"
     replay_window: ReplayWindow = DEFAULT_REPLAY_WINDOW
     rate_limit: RateLimit | None = None
+    upstream: str | None = None
     secret: str | None = field(default=None, repr=False)
 
 
@@ -84,6 +102,7 @@ class Changes:
     environment: Environment | UnsetType = UNSET
     replay_window: ReplayWindow | UnsetType = UNSET
     rate_limit: RateLimit | UnsetType | None = UNSET
+    upstream: str | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
     secret: str | UnsetType = field(default=UNSET, repr=False)
 
@@ -94,6 +113,13 @@ class Rotation:
 
     secret: str | None = field(default=None, repr=False)
     overlap_seconds: Overlap = DEFAULT_OVERLAP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """The headers that the provider's own record is asked with, each by its name."""
+
+    headers: CredentialHeaders = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +150,7 @@ def settle(asked: Addition) -> Settled:
         signing = providers.get(asked.provider).signing
     except ValueError as error:
         raise SettingError("provider", str(error)) from error
+    upstream, warnings = _upstream(asked.upstream)
     name, options = asked.scheme, asked.scheme_options
     if name is None:
         if signing.scheme is None:
@@ -140,8 +167,9 @@ def settle(asked: Addition) -> Settled:
         replay_window=asked.replay_window,
         test=asked.environment == "test",
         rate_limit=asked.rate_limit,
+        upstream=upstream,
     )
-    return Settled(new, secret, _check_secret(scheme, secret))
+    return Settled(new, secret, warnings + _check_secret(scheme, secret))
 
 
 def change(
@@ -155,6 +183,9 @@ def change(
     if asked.account is not UNSET:
         _must_be_name("account", asked.account)
     warnings: list[str] = []
+    if asked.upstream is not UNSET:
+        upstream, warnings = _upstream(asked.upstream)
+        asked = replace(asked, upstream=upstream)
 
     def decide(source: Source) -> Decision:
         decision, found = _decide(source, asked)
@@ -181,6 +212,30 @@ def rotate(records: Records, tenant: Tenant, source_id: str, asked: Rotation, by
     return Rotated(secret.id, secret.value if asked.secret is None else None, warnings)
 
 
+def give_credential(
+    records: Records, tenant: Tenant, source_id: str, headers: Sequence[tuple[str, str]], by: str = "command"
+) -> ListedSource:
+    """Give a source the credential that its provider's record is asked with, instead of one it has; the source then.
+
+    Raises SettingError for headers that cannot be; UnusableError where the provider has no record to ask;
+    NoSuchSourceError.
+    """
+    operation = _provider_of(get_source(records, tenant, source_id)).operation
+    if operation.lookup is None:
+        raise UnusableError(
+            f"the provider documents nothing that shows what became of {operation.name}, so there is nothing to ask "
+            "with a credential"
+        )
+    set_credential(records, tenant, source_id, _credential(headers, operation.credentials), by)
+    return get_source(records, tenant, source_id)
+
+
+def take_credential(records: Records, tenant: Tenant, source_id: str, by: str = "command") -> tuple[ListedSource, bool]:
+    """Take a source's credential away; the source as it is then, and whether it had one. Raises NoSuchSourceError."""
+    had_one = set_credential(records, tenant, source_id, None, by)
+    return get_source(records, tenant, source_id), had_one
+
+
 def _decide(source: Source, asked: Changes) -> tuple[Decision, list[str]]:
     """What the source is to be, and what to warn of."""
     changed = replace(
@@ -189,6 +244,7 @@ def _decide(source: Source, asked: Changes) -> tuple[Decision, list[str]]:
         test=source.test if asked.environment is UNSET else asked.environment == "test",
         replay_window=_given(asked.replay_window, source.replay_window),
         rate_limit=_given(asked.rate_limit, source.rate_limit),
+        upstream=_given(asked.upstream, source.upstream),
         enabled=_given(asked.enabled, source.enabled),
     )
     if asked.scheme is UNSET and asked.scheme_options is UNSET and asked.secret is UNSET:
@@ -237,6 +293,66 @@ def _check_present(source: Source, scheme: Scheme) -> list[str]:
                 "together with the scheme: then the present ones end at once"
             ) from error
     return list(dict.fromkeys(warnings))
+
+
+def _upstream(url: str | None) -> tuple[str | None, list[str]]:
+    """An upstream as it is kept, and what to warn of. Raises SettingError, which does not repeat it."""
+    if url is None:
+        return None, []
+    found = _BASE_URL.fullmatch(url)
+    if found is None or len(url) > MAX_UPSTREAM or int(found["port"] or 1) >= 65_536:
+        raise SettingError(
+            "upstream",
+            f"upstream must be a URL of at most {MAX_UPSTREAM} characters: http:// or https:// and a host, with a port "
+            "and a path if need be, and nothing else: no user, no query, no fragment",
+        )
+    if any(unquote(segment) in {".", ".."} for segment in found["path"].split("/")):
+        raise SettingError("upstream", "upstream must have no segment . or .. in its path")
+    try:
+        stays_here = _is_loopback(found["host"])
+    except ValueError:
+        raise SettingError("upstream", "the host of upstream is like an address, and is none") from None
+    warning = "the upstream is http://, and not on this machine: the callers' credentials travel there unencrypted"
+    return url.rstrip("/"), [] if stays_here or found["scheme"].lower() == "https" else [warning]
+
+
+def _is_loopback(host: str) -> bool:
+    """Raises ValueError for a host that is like an address, and is none."""
+    if host.startswith("["):
+        return ipaddress.IPv6Address(host[1:-1]).is_loopback
+    if host.rpartition(".")[2].isdigit():
+        return ipaddress.IPv4Address(host).is_loopback
+    return host.lower() == "localhost"
+
+
+def _credential(headers: Sequence[tuple[str, str]], known: Sequence[str]) -> list[tuple[str, str]]:
+    """The headers as they are kept, names in lower case. Raises SettingError, which shows no value."""
+    may_be = f"this provider takes credentials in {', '.join(known)}"
+    kept: dict[str, str] = {}
+    for given, value in headers:
+        name, is_token = given.lower(), _TOKEN.fullmatch(given) is not None
+        if not is_token or name not in known:
+            told = f"the header {given}" if is_token else "what stands for a header's name"
+            raise SettingError("headers", f"{told} carries no credentials: {may_be}")
+        if name in kept:
+            raise SettingError("headers", f"the header {name} is given twice")
+        if not _VALUE.fullmatch(value):
+            raise SettingError(
+                "headers", f"the value of {name} must be printable ASCII, without spaces around it, and not empty"
+            )
+        kept[name] = value
+    if not kept:
+        raise SettingError("headers", f"no header is given: {may_be}")
+    if sum(len(name) + len(value) for name, value in kept.items()) > MAX_CREDENTIAL:
+        raise SettingError("headers", f"a credential is at most {MAX_CREDENTIAL} bytes")
+    return list(kept.items())
+
+
+def _provider_of(source: ListedSource) -> Provider:
+    try:
+        return providers.get(source.provider)
+    except ValueError as error:  # one that a later version knows
+        raise UnusableError(str(error)) from error
 
 
 def _must_be_name(member: str, text: str | None) -> None:

@@ -1,6 +1,7 @@
 """What goes into the recorder and what comes out: a delivery to keep, and what became of it.
 
-A delivery is read in one place, here, whether it has just come or is taken out of quarantine to be read again.
+A delivery is read in one place, here, whether it has just come or is taken out of quarantine to be read again. The
+answer to a call that was passed on is read here as well, as what its operation documents.
 """
 
 from datetime import datetime
@@ -9,11 +10,12 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from receiver.events import Event, Via
-from receiver.providers import Ignored, Provider, Unfit
+from receiver.events import Effect, Event, Extent, Kind, Via
+from receiver.providers import Call, Ignored, Notice, Provider, Reading, Unfit
 from receiver.records import keyed
+from receiver.records.attempts import Attempt, Ended
 from receiver.records.opening import Tenant
-from receiver.strictjson import NotJson, parse
+from receiver.strictjson import Json, NotJson, parse
 
 NOT_JSON = "not_json"
 OTHER_ACCOUNT = "other_account"
@@ -24,7 +26,8 @@ class Submission(Struct, frozen=True):
 
     The keys are keyed hashes of 16 bytes (`receiver.records.keyed`), empty until it is read; `secret_id` is None where
     it is not told; `headers` are the signature's, never a static token; `event_data` is `event.data()`;
-    `quarantine_id` is that of the quarantined delivery which it is, read again.
+    `quarantine_id` is that of the quarantined delivery which it is, read again; `attempt` is the call that was passed
+    on, if it is that call's intent, or says what became of it.
     """
 
     tenant: Tenant
@@ -38,6 +41,7 @@ class Submission(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...]
     body: bytes
     quarantine_id: str | None = None
+    attempt: Attempt | None = None
     via: Via = Via.WEBHOOK
     group_key: bytes = b""
     dedupe_key: bytes = b""
@@ -53,33 +57,46 @@ class Submission(Struct, frozen=True):
         `account` is its source's: of another one, it is for quarantine.
         """
         try:
-            reading = self.provider.read(parse(self.body))
+            reading = self._reading(parse(self.body))
         except NotJson:
             return self.quarantined(NOT_JSON)
         if isinstance(reading, Ignored):
             return None
         if isinstance(reading, Unfit):
             return self.quarantined(reading.reason)
-        event = reading.event
+        return self.noticed(reading, account)
+
+    def noticed(self, notice: Notice, account: str | None) -> "Submission":
+        """The same delivery, to be kept as that notice; in quarantine if that is another account's."""
+        event = notice.event
         if account is not None and event.account is not None and event.account != account:
             return self.quarantined(OTHER_ACCOUNT)
         hash_key = self.tenant.hash_key
-        dedupe = keyed.dedupe_key(hash_key, self.source_id, reading.via, reading.key)
+        dedupe = keyed.dedupe_key(hash_key, self.source_id, notice.via, notice.key)
         item = keyed.item_key(hash_key, self.provider.name, event.item)
         return replace(
             self,
-            via=reading.via,
+            via=notice.via,
             group_key=item if self.provider.key_names_item else dedupe,
             dedupe_key=dedupe,
-            content_key=keyed.content_key(hash_key, reading.digest),
+            content_key=keyed.content_key(hash_key, notice.digest),
             event=event,
             event_data=event.data(),
             item_key=item,
         )
 
+    def _reading(self, document: dict[str, Json]) -> Reading:
+        if self.attempt is None:
+            return self.provider.read(document)
+        return self.provider.operation.read(Call(self.attempt.path, self.attempt.request, document))
+
     def quarantined(self, reason: str) -> "Submission":
         """The same delivery, to be kept whole for that reason, and not as an event."""
-        key = keyed.quarantine_key(self.tenant.hash_key, self.source_id, self.body)
+        hash_key, attempt = self.tenant.hash_key, self.attempt
+        if attempt is None:
+            key = keyed.quarantine_key(hash_key, self.source_id, self.body)
+        else:
+            key = keyed.unread_key(hash_key, attempt.id, self.body)
         return replace(
             self,
             group_key=key,
@@ -90,6 +107,55 @@ class Submission(Struct, frozen=True):
             item_key=None,
             reason=reason,
         )
+
+    def intended(self) -> "Submission":
+        """The request of a call that is about to be passed on, to be kept as its intent. Needs the `attempt`."""
+        attempt = self._passed_on()
+        return _of_attempt(self, attempt, None, keyed.intent_key(self.tenant.hash_key, attempt.id))
+
+    def answered(self, ended: Ended, *, effect: Effect | None = None, first_id: str | None = None) -> "Submission":
+        """An answer that is no event, to be kept as what it says of its `attempt`.
+
+        `first_id` is that of the delivery that told of the act already.
+        """
+        attempt = replace(self._passed_on(), ended=ended, first_id=first_id)
+        return _of_attempt(self, attempt, effect, keyed.answer_key(self.tenant.hash_key, attempt.id, ended))
+
+    def _passed_on(self) -> Attempt:
+        if self.attempt is None:
+            raise AssertionError("only a call that was passed on has an intent and answers")
+        return self.attempt
+
+
+def _of_attempt(submission: Submission, attempt: Attempt, effect: Effect | None, key: bytes) -> Submission:
+    provider = submission.provider
+    event = Event(
+        kind=Kind.ATTEMPT,
+        type=provider.operation.name,
+        item=attempt.item,
+        effect=effect,
+        extent=Extent.UNKNOWN,
+        account=None,
+        operation=None,
+        occurred_at=None,
+        occurred_from=None,
+        amount=None,
+        quantity=None,
+        reason=None,
+        details={} if attempt.status is None else {"status": attempt.status},
+    )
+    return replace(
+        submission,
+        attempt=attempt,
+        quarantine_id=None,
+        group_key=key,
+        dedupe_key=key,
+        content_key=key,
+        event=event,
+        event_data=event.data(),
+        item_key=keyed.item_key(submission.tenant.hash_key, provider.name, attempt.item),
+        reason=None,
+    )
 
 
 class Status(StrEnum):

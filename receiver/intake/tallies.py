@@ -6,7 +6,7 @@ so that counts reconcile, and an hour in which nothing came is told from an hour
 row is counted from rows, by their place in the log, so that nothing a killed process wrote is missed or counted
 twice; what left none is counted in memory and lost with the process. So a start that finds a process without its
 stop says `incomplete` of the time before it. A quarantined delivery that was read again is the one that was counted
-when it came, so the row that was written for it then is left out.
+when it came, so the row that was written for it then is left out. What came of the operator's own calls is no delivery.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.events import Kind, new_id
+from receiver.events import Kind, Via, new_id
 from receiver.intake.endpoints import Endpoint, Endpoints
 from receiver.records.journal import Changing, change
 from receiver.records.opening import Records, Tenant
@@ -37,6 +37,7 @@ _FROM_ROWS = {
     Kind.MISMATCH: "mismatch",
     Kind.QUARANTINE: "quarantined",
 }
+_DELIVERED = (Via.WEBHOOK.value, Via.DECLARED.value)
 _REFUSED = "refused:"
 
 
@@ -151,6 +152,7 @@ def _count_rows(tx: sa.Connection, source_id: str, log_id: int, start: int) -> C
             deliveries.c.source_id == source_id,
             deliveries.c.log_id == log_id,
             deliveries.c.log_index >= start,
+            deliveries.c.via.in_(_DELIVERED),
             ~sa.exists().where(reprocessed.c.row_id == deliveries.c.id),
         )
         .group_by(deliveries.c.kind)

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from receiver.events import Breach, Event, Past, Via, format_time
+from receiver.events import Breach, Event, Item, Past, Via, format_time
 from receiver.strictjson import Json
 
 
@@ -75,6 +75,45 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Inquiry:
+    """The provider's own record, asked for what became of a call."""
+
+    path: Mapping[str, str]
+    """The parameters of the call's path."""
+    request: dict[str, Json]
+    """The JSON it sent; empty where none was sent."""
+    called_at: datetime
+    """When it was made, by our clock, in UTC."""
+    record: dict[str, Json]
+    """The JSON that the provider answered with, 200, at the lookup's target."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotDone:
+    """By the provider's own record, as it was when it was read, the call had no effect."""
+
+    message: str
+    """What the record says instead: a clause, without any member that could name a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The provider's documented GET that shows what became of an operation."""
+
+    target: Callable[[Mapping[str, str], dict[str, Json]], str]
+    """Path and query for a call's path parameters, all of them, and the JSON it sent; percent-encoded."""
+    read: Callable[[Inquiry], Notice | NotDone | Unfit]
+    """What a record says of the call; never raises.
+
+    A `Notice` (via `Via.POLL`) is of what was done to the item. Few records name the call that did it, so it may have
+    been another one. `Unfit` where the record is another item's, is not as documented, or does not tell: the call's
+    outcome is then as unknown as before.
+    """
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """To send besides the credential."""
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """The provider's documented operation that takes an item back: what may be passed on, and what its answer says."""
 
@@ -86,12 +125,22 @@ class Operation:
     """The statuses of answers that say it was done, or begun."""
     credentials: tuple[str, ...]
     """Headers, in lower case, that carry the caller's credentials, and so are never kept."""
+    item: Callable[[Mapping[str, str], dict[str, Json]], Item | None]
+    """What a call is about, by its path's parameters and the JSON it sent: the item of its event. None if they do not
+    say; never raises."""
     read: Callable[[Call], Notice | Unfit]
-    """The event that a successful call is; never raises."""
+    """The event that a successful call is; never raises. An answer about another item than the call's is `Unfit`."""
     idempotency_header: str | None = None
     """Header with a UUID, of which a second call does nothing a first one did not."""
     idempotency_member: str | None = None
     """The same as a member of the request's JSON."""
+    lookup: Lookup | None = None
+    """None where no documented GET shows what became of a call."""
+
+    @property
+    def name(self) -> str:
+        """`POST /v1/receipts/{id}/revoke`: what records and logs call it."""
+        return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True, slots=True)

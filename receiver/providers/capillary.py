@@ -8,6 +8,9 @@ badge that a customer has earned, and answers
 
 or, where the badge is not actively earned, with error 814 in `errors`. It gives no time.
 
+No GET shows what became of such a call. "Get badges for customer" lists the earned badges that are active, and those
+that have expired, but none that was revoked; and that a badge is in neither list does not say why.
+
 No event is documented for it: of badges, `badgeEarned` alone is delivered. So a revocation is told in one of three
 ways. The operator's own systems put the answer into the plain envelope (`badge.revoked`); or the call was passed on;
 or an organization has an event of its own set up. What such an event is called is a convention of ours, `badge.revoked`
@@ -23,7 +26,7 @@ that Capillary documents for event notifications ("Event schema"):
 notifications"). Nothing is signed: the headers configured on the webhook come with every delivery.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -182,6 +185,14 @@ def _read_declared(members: Members) -> Reading:
     return Notice(outcome.event(name, account, details), outcome.key, envelope.digest, Via.DECLARED)
 
 
+def _item(_path: Mapping[str, str], request: dict[str, Json]) -> Item | None:
+    try:
+        earned_badge_id = Members(request).optional_text("earnedBadgeId")
+    except WrongShape:
+        return None
+    return None if earned_badge_id is None else Item("badge", earned_badge_id)
+
+
 def _read_answer(call: Call) -> Notice | Unfit:
     """A status of 200 says that there is an answer; whether the badge was revoked is in it."""
     try:
@@ -235,6 +246,7 @@ PROVIDER = Provider(
         path="/api_gateway/v1/badges/customer/revokeEarn",
         successes=frozenset({200}),
         credentials=("authorization",),
+        item=_item,
         read=_read_answer,
     ),
 )

@@ -16,23 +16,41 @@ The `data` of a `redemption.reversed` is read as the reversal above, that of a `
 (documented as the answer of "Get redemption"): its `amount` and `quantity` are how much there is to reverse. A reversal
 does not tell that. So only where the redemption was told of before is it known whether a reversal is full.
 
+Documented ("List redemption reversals"): `GET /v1/redemptions/{id}/reversals` answers with a redemption's reversals,
+oldest first and at most 200 at once, as `{"data": [<reversal>, …], "pagination": {"has_more", "next_cursor"}}`. None of
+their documented members names the call that made a reversal, or that call's `idempotency_key`.
+
 Amounts are decimals in strings, of an asset with at most 18 fraction digits; those of two assets are never compared.
 
 Not documented: the header of the signature, over which bytes it is made, and how it is written.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeAlias
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
 from receiver.amounts import MAX_LENGTH, format_amount, parse_amount, total
 from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via
-from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, occurred_in_future
-from receiver.strictjson import Json, digest
+from receiver.providers import (
+    Call,
+    Ignored,
+    Inquiry,
+    Lookup,
+    NotDone,
+    Notice,
+    Operation,
+    Provider,
+    Reading,
+    Signing,
+    Unfit,
+    occurred_in_future,
+)
+from receiver.strictjson import Json, Number, digest
 
 _REVERSED = "redemption.reversed"
 _COMPLETED = "redemption.completed"
@@ -72,6 +90,11 @@ _KEPT_OF_ENVELOPE = {"api_version": "api_version", "id": "webhook_event_id"}
 
 MAX_REASON = 4096
 """Characters of a reason that is kept. Beyond the documented ones it breaks a rule, but only beyond these the shape."""
+
+_IDEMPOTENCY_KEY = "idempotency_key"
+_PAGE = 200
+_BEHIND = timedelta(seconds=5)
+"""How far the provider's clock may stand behind ours."""
 
 _DOCUMENTED_REASON = 500
 _FRACTION_DIGITS = 18
@@ -181,6 +204,65 @@ def _read_answer(call: Call) -> Notice | Unfit:
     whole = request.has("reason") and not request.has("amount") and not request.has("quantity")
     extent = Extent.FULL if whole else Extent.UNKNOWN
     return replace(notice, event=replace(notice.event, extent=extent), via=Via.RELAY)
+
+
+def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
+    """The redemption's reversals, of which at most one is the call's; its notice is the delivery's.
+
+    So its extent is not the request's to tell: a reversal that only looks like the call's may be of a part.
+    """
+    try:
+        reversals = _reversals(Members(inquiry.record), inquiry.path.get("id", ""))
+        ours = [reversal for reversal in reversals if _may_be_ours(reversal, inquiry)]
+        if len(ours) > 1:
+            raise WrongShape(f"{len(ours)} of the reversals may be this call's; which of them is cannot be told")
+        notices = [replace(_reversal(reversal, None), via=Via.POLL) for reversal in ours]
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+    return notices[0] if notices else NotDone(f"none of the redemption's reversals ({len(reversals)}) is this call's")
+
+
+def _reversals(record: Members, redemption_id: str) -> list[Members]:
+    """All reversals of that redemption. Raises WrongShape, also where the record does not hold all of them."""
+    if record.inside("pagination").boolean("has_more"):
+        raise WrongShape("pagination.has_more is true: which of so many reversals is this call's cannot be told")
+    if not record.has("data"):
+        raise WrongShape("data is missing")
+    reversals: list[Members] = []
+    for index, item in enumerate(record.items("data")):
+        if not isinstance(item, dict):
+            raise WrongShape(f"data[{index}] is not an object")
+        reversal = Members(item, f"data[{index}].")
+        if one_case(reversal.text("redemption_id")) != one_case(redemption_id):
+            raise WrongShape(f"{reversal.path}redemption_id is not the one asked for")
+        reversals.append(reversal)
+    return reversals
+
+
+def _may_be_ours(reversal: Members, inquiry: Inquiry) -> bool:
+    """By the idempotency key, should it be shown; else by when, why and how much was reversed. Raises WrongShape."""
+    told, asked = reversal.document, inquiry.request
+    keys = (told.get(_IDEMPOTENCY_KEY), asked.get(_IDEMPOTENCY_KEY))
+    if None not in keys:
+        return keys[0] == keys[1]
+    if reversal.moment("created_at") < inquiry.called_at - _BEHIND or told.get("reason") != asked.get("reason"):
+        return False
+    # One of units has a quantity, and an amount that was asked for counts nothing; else it is the other way round.
+    measure = "quantity" if told.get("quantity") else "amount"
+    parts = (_decimal(reversal, measure), _decimal(Members(asked, "request."), measure))
+    return None in parts or parts[0] == parts[1]
+
+
+def _decimal(members: Members, name: str) -> Decimal | None:
+    """The number that the member is, in a string or not; None where it is absent or null. Raises WrongShape."""
+    value = members.document.get(name)
+    if value is None:
+        return None
+    text = value.literal if isinstance(value, Number) else str(value) if type(value) is int else value
+    number = parse_amount(text) if isinstance(text, str) else None
+    if number is None:
+        raise WrongShape(f"{members.path}{name} is no plain decimal such as 500.00")
+    return number
 
 
 def _complete(event: Event, history: Sequence[Past]) -> Event:
@@ -315,8 +397,13 @@ PROVIDER = Provider(
         path="/v1/redemptions/{id}/reverse",
         successes=frozenset({200, 201}),
         credentials=("x-api-key", "authorization"),
+        item=lambda path, _request: Item("redemption", path["id"]) if "id" in path else None,
         read=_read_answer,
-        idempotency_member="idempotency_key",
+        idempotency_member=_IDEMPOTENCY_KEY,
+        lookup=Lookup(
+            target=lambda path, _request: f"/v1/redemptions/{quote(path['id'], safe='')}/reversals?limit={_PAGE}",
+            read=_read_record,
+        ),
     ),
     complete=_complete,
     unit=_ASSET,

@@ -6,9 +6,13 @@ that is `completed` or `failed`. The answer, 202, is the job, which is `revoking
     {"issuance_job": {"id": "job_xyz789", "campaign_id": "camp_abc123", "variant_id": "var_treat1", "state": "revoking",
      "total_count": 2, "processed_count": 2, "success_count": 1, "failure_count": 1, "progress_percent": 100, …}}
 
-No webhook is documented for that, so the operator's own systems declare the job as they got it (the plain envelope of
-`receiver.documents`, of type `issuance_job.revoking` or `issuance_job.revoked`). A job tells when its rewards were
-issued, and never when they were revoked; so no such event has a time.
+Documented ("Get Issuance Job"): `GET /partner/issuance_jobs/{id}?merchant_id=…` answers with the job as it is. It needs
+the same scope as the revocation, `rewards.issue`, and the header `Accept-Version`. Its page lists the states of an
+issuance only; the page of the revocation names `revoking` and `revoked` as well.
+
+No webhook is documented for a revocation, so the operator's own systems declare the job as they got it (the plain
+envelope of `receiver.documents`, of type `issuance_job.revoking` or `issuance_job.revoked`). A job tells when its
+rewards were issued, and never when they were revoked; so no such event has a time.
 
 Documented ("Webhooks"): the signature, in full; and, once a job is done, a `reward_batch.completed`:
 
@@ -22,18 +26,36 @@ same envelope, and three that name no event and are told by a member. Of these a
 it comes, for quarantine keeps bodies whole. There is no id of an event or a delivery.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from urllib.parse import quote
 
 from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
-from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, occurred_in_future
+from receiver.providers import (
+    Call,
+    Ignored,
+    Inquiry,
+    Lookup,
+    NotDone,
+    Notice,
+    Operation,
+    Provider,
+    Reading,
+    Signing,
+    Unfit,
+    occurred_in_future,
+)
 from receiver.strictjson import Json, digest
 
 _DECLARED = ("issuance_job.revoking", "issuance_job.revoked")
 _TOLD_BY_MEMBER = ("communication_setting", "sms_subscription")
 
+_VERSION = "v4.0"
+
 _EFFECTS = {"revoking": Effect.REVOKING, "revoked": Effect.REVOKED}
+
+_NOT_REVOKED = ("pending", "processing", "completed", "failed")
 
 # Only a job that is done can be revoked, and one that is being revoked stays so until it is.
 _RANKS = {"completed": 0, "failed": 0, "revoking": 1, "revoked": 2}
@@ -122,6 +144,29 @@ def _read_answer(call: Call) -> Notice | Unfit:
     except WrongShape as error:
         return Unfit("wrong_shape", str(error))
     return Notice(event, _key(event), digest(call.answer), Via.RELAY)
+
+
+def _target(path: Mapping[str, str], request: dict[str, Json]) -> str:
+    """The job, of the merchant that the call named; one that named none was refused, and this will be as well."""
+    merchant = request.get("merchant_id")
+    query = f"?merchant_id={quote(merchant, safe='')}" if isinstance(merchant, str) else ""
+    return f"/partner/issuance_jobs/{quote(path['id'], safe='')}{query}"
+
+
+def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
+    """The job as it is. It does not say which call began to revoke it."""
+    try:
+        job = Members(inquiry.record).inside("issuance_job")
+        if job.text("id") != inquiry.path.get("id"):
+            raise WrongShape(f"{job.path}id is not the one asked for")
+        state = job.text("state")
+        if state in _NOT_REVOKED:
+            return NotDone(f"the job is {state}, neither revoking nor revoked")
+        event = _revocation(job, None, Members(inquiry.request, "request."), {})
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+    # A record is read again and again: what is kept of it is its content, for the rest may change in the same state.
+    return Notice(event, _key(event), digest({"account": event.account, **event.details}), Via.POLL)
 
 
 def _revocation(job: Members, name: str | None, request: Members | None, more: dict[str, Json]) -> Event:
@@ -273,6 +318,8 @@ PROVIDER = Provider(
         path="/partner/issuance_jobs/{id}/revoke",
         successes=frozenset({202}),
         credentials=("authorization", "x-clientid"),
+        item=lambda path, _request: Item("issuance_job", path["id"]) if "id" in path else None,
         read=_read_answer,
+        lookup=Lookup(target=_target, read=_read_record, headers={"Accept-Version": _VERSION}),
     ),
 )

@@ -10,6 +10,10 @@ Its siblings have the same shape, with the item's id in `attestation_id` or `key
 the delivery, so the notice is told by type, item and time: the same receipt revoked again at another time is an event
 of its own, and breaks a rule.
 
+Documented ("Get Receipt"): `GET /v1/receipts/{id}` shows a receipt's record, with its `receipt_id` and its `status`:
+`active`, `revoked`, `superseded` or `redacted`. Of the members that the page lists, none is the time of a revocation,
+its reason, or the call that made it; a record that brings `revoked_at` is read as the webhook is.
+
 Not documented: over which bytes, and in which encoding, the HMAC-SHA256 in `X-Truthlocks-Signature` is made, so a
 source's configuration must say it; and any time but `revoked_at`, so a type of another kind has a time only if it
 brings that one.
@@ -18,12 +22,26 @@ brings that one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
 from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
-from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, occurred_in_future
+from receiver.providers import (
+    Call,
+    Ignored,
+    Inquiry,
+    Lookup,
+    NotDone,
+    Notice,
+    Operation,
+    Provider,
+    Reading,
+    Signing,
+    Unfit,
+    occurred_in_future,
+)
 from receiver.strictjson import Json, digest
 
 
@@ -52,6 +70,12 @@ _TYPES = {
     "attestation.superseded": _Type(Kind.CONTEXT, None, "attestation", timed=False),
     "attestation.expired": _Type(Kind.CONTEXT, None, "attestation", timed=False),
 }
+
+# A record is documented without the time. What else is in one is no part of what it says of a revocation: its proof is
+# of the newest checkpoint, so it is another one whenever it is read.
+_RECORDED = _Type(Kind.REVOCATION, Effect.REVOKED, "receipt", timed=False)
+_RECORDED_MEMBERS = ("receipt_id", "receipt_type", "tenant_id", "status", "revoked_at")
+_NOT_REVOKED = ("active", "superseded", "redacted")
 
 _IGNORED = frozenset({"receipt.created", "attestation.created", "key.created", "key.rotated", "webhook.test"})
 _IGNORED_UNDER = ("issuer.", "verification.", "team.", "billing.")
@@ -122,6 +146,24 @@ def _read_answer(call: Call) -> Notice | Unfit:
     return replace(notice, event=replace(notice.event, reason=reason), via=Via.RELAY)
 
 
+def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
+    """The receipt's record. That it was revoked is all it says: not by which call, nor why."""
+    try:
+        record = Members({name: inquiry.record[name] for name in _RECORDED_MEMBERS if name in inquiry.record})
+        if one_case(record.text("receipt_id")) != one_case(inquiry.path.get("id", "")):
+            raise WrongShape("receipt_id is not the one asked for")
+        status = record.text("status")
+        if status == "revoked":
+            return replace(_notice(record, "receipt.revoked", _RECORDED), via=Via.POLL)
+        if status not in _NOT_REVOKED:
+            raise WrongShape(f"status is {status!a}; it must be one of revoked, {', '.join(_NOT_REVOKED)}")
+        if record.has("revoked_at"):
+            raise WrongShape(f"status is {status!a}, but revoked_at is there")
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+    return NotDone(f"the receipt is {status}, not revoked")
+
+
 def _check(event: Event, received_at: datetime, replay_window: int, history: Sequence[Past]) -> tuple[Breach, ...]:
     breaches = occurred_in_future(event, received_at, replay_window)
     ids = {f"{event.item.type}_id": event.item.id, "tenant_id": event.account}
@@ -170,7 +212,12 @@ PROVIDER = Provider(
         path="/v1/receipts/{id}/revoke",
         successes=frozenset({200}),
         credentials=("x-api-key", "authorization"),
+        item=lambda path, _request: Item("receipt", path["id"]) if "id" in path else None,
         read=_read_answer,
         idempotency_header="Idempotency-Key",
+        lookup=Lookup(
+            target=lambda path, _request: f"/v1/receipts/{quote(path['id'], safe='')}",
+            read=_read_record,
+        ),
     ),
 )

@@ -33,6 +33,9 @@ of type `pending_points.canceled`). A workflow can be made to tell of it: the do
 webhooks") has the envelope above, with the transaction's type, the transaction in `data.transaction`, and its id in
 `event.id` whatever its status. So a transaction is told by its status and id, in whichever way it came.
 
+No GET shows what became of such a call. "List card transactions" names no bucket of pending points; "List pending
+points buckets" has those that are still pending, and one that is not among them may have been activated as well.
+
 Not documented: whether a sending that is tried again keeps its `id`, and what a test webhook holds.
 """
 
@@ -243,10 +246,15 @@ def _told_by_workflow(envelope: Members) -> Notice:
 
 
 def _read_answer(call: Call) -> Notice | Unfit:
-    """The answer has the transaction, and the path says which bucket of points it cancels."""
+    """The answer has the transaction, and the path says which bucket of points it cancels.
+
+    Of another program, member or card than the path's, the transaction cannot be that of the path's bucket.
+    """
     asked: dict[str, Json] = {name: call.path[there] for name, there in _REQUEST_AND_PATH if there in call.path}
     try:
         event = _cancellation(Members(call.answer), _DECLARED, Members(asked, "path."))
+        if contradictions := _contradictions(event):
+            raise WrongShape("; ".join(contradictions))
     except WrongShape as error:
         return Unfit("wrong_shape", str(error))
     content = _content({"type": _DECLARED, "data": call.answer}, event)
@@ -453,6 +461,7 @@ PROVIDER = Provider(
         path="/v2/loyalties/programs/{programId}/members/{memberId}/cards/{cardId}/pending-points/{bucketId}/cancel",
         successes=frozenset({200}),
         credentials=("authorization", "x-app-id", "x-app-token"),
+        item=lambda path, _request: Item("pending_points", path["bucketId"]) if "bucketId" in path else None,
         read=_read_answer,
     ),
 )

@@ -39,6 +39,26 @@ def quarantine_key(hash_key: bytes, source_id: str, body: bytes) -> bytes:
     return _keyed(hash_key, f"quarantine\0{source_id}\0".encode() + body)
 
 
+def unread_key(hash_key: bytes, intent_id: str, body: bytes) -> bytes:
+    """The same for the answer to a call that was passed on: another call's is another, whatever its bytes."""
+    return _keyed(hash_key, f"unread\0{intent_id}\0".encode() + body)
+
+
+def intent_key(hash_key: bytes, intent_id: str) -> bytes:
+    """What the intent of a call that was passed on is found by: nothing shares it."""
+    return _keyed(hash_key, f"intent\0{intent_id}".encode())
+
+
+def answer_key(hash_key: bytes, intent_id: str, ended: str) -> bytes:
+    """What two rows would share that, without being an event, say the same of the call with that intent."""
+    return _keyed(hash_key, f"answer\0{intent_id}\0{ended}".encode())
+
+
+def idempotency_key(hash_key: bytes, source_id: str, item: Item, key: str) -> bytes:
+    """What two calls to one source share that were made with the same idempotency key, about the same item."""
+    return _keyed(hash_key, f"idempotency\0{source_id}\0{item.type}\0{one_case(item.id)}\0{key}".encode())
+
+
 def _keyed(hash_key: bytes, data: bytes) -> bytes:
     return _mac(hash_key)(data)[:SIZE]
 

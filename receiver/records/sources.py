@@ -6,6 +6,9 @@ that tell of it, which never hold a secret.
 
 A secret enters by standard input, a file or a request, or is made here and shown once; it is kept encrypted, belongs to
 one source only, and may overlap with others for a time, so that it can be rotated without losing a delivery.
+
+A source may have an upstream as well: where the operator's own calls to the provider are passed on to. What its
+provider is asked about these with is its credential (`receiver.records.credentials`).
 """
 
 import hashlib
@@ -33,6 +36,7 @@ from receiver.records.secrets import (
     open_secrets,
     secret_rows,
 )
+from receiver.records.tables import credentials
 from receiver.records.tables import secrets as secrets_table
 from receiver.records.tables import sources as sources_table
 from receiver.records.tables import tenants as tenants_table
@@ -68,12 +72,16 @@ class Source:
     test: bool
     rate_limit: int | None
     enabled: bool
+    upstream: str | None
     secrets: tuple[StoredSecret, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ListedSource:
-    """A source as lists show it: all that there is to know of it but its secrets' values."""
+    """A source as lists show it: all that there is to know of it but what its secrets and its credential are.
+
+    `credential_since` is when that was set, None if there is none.
+    """
 
     id: str
     name: str
@@ -86,6 +94,8 @@ class ListedSource:
     replay_window: int
     rate_limit: int | None
     webhook_path: str
+    upstream: str | None
+    credential_since: str | None
     created_at: str
     secrets: list[ListedSecret]
 
@@ -102,6 +112,7 @@ class NewSource:
     replay_window: int = DEFAULT_REPLAY_WINDOW
     test: bool = False
     rate_limit: int | None = None
+    upstream: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +213,7 @@ def _settings(source: NewSource | Source) -> dict[str, Any]:
         "replay_window": source.replay_window,
         "environment": "test" if source.test else "live",
         "rate_limit": source.rate_limit,
+        "upstream": source.upstream,
     }
 
 
@@ -256,6 +268,16 @@ def named_source(records: Records, tenant: Tenant, name: str) -> str:
     raise NoSuchSourceError(f"tenant {tenant.name} has no source named {name!r}")
 
 
+def relay_source(records: Records, tenant: Tenant, id_or_name: str) -> Source:
+    """One source of a tenant, enabled or not, as the database has it now; without its secrets, which are not opened.
+
+    Raises NoSuchSourceError.
+    """
+    column = sources_table.c.id if is_id(id_or_name) else sources_table.c.name
+    with records.database.read() as tx:
+        return _source(_row(tx, tenant, column, id_or_name), ())
+
+
 def sources_version(records: Records) -> bytes:
     """A value that differs once any source or secret was changed; cheap to ask for often."""
     columns = (secrets_table.c.id, secrets_table.c.not_before, secrets_table.c.not_after)
@@ -266,20 +288,27 @@ def sources_version(records: Records) -> bytes:
 
 
 def _find(tx: sa.Connection, records: Records, tenant: Tenant, source_id: str, now: str) -> Source:
-    row = None
-    if _ID.fullmatch(source_id):  # else it is not even text that a database need take
-        its = _SOURCES.where(sources_table.c.id == source_id, sources_table.c.tenant_id == tenant.id)
-        row = tx.execute(its).one_or_none()
-    if row is None:
-        raise _no_source(source_id)
+    row = _row(tx, tenant, sources_table.c.id, source_id)
     not_ended = sa.or_(secrets_table.c.not_after.is_(None), secrets_table.c.not_after > now)
     secrets = secret_rows(tx, secrets_table.c.source_id == source_id, not_ended)
     return _source(row, open_secrets(records, secrets.get(source_id, [])))
 
 
+def _row(tx: sa.Connection, tenant: Tenant, column: sa.ColumnElement[str], given: str) -> sa.Row[Any]:
+    row = None
+    if is_name(given):  # as an id is; else it is not even text that a database need take
+        its = _SOURCES.where(column == given, sources_table.c.tenant_id == tenant.id)
+        row = tx.execute(its).one_or_none()
+    if row is None:
+        raise _no_source(given)
+    return row
+
+
 def _listed(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ListedSource]:
-    query = sa.select(sources_table).where(*where).order_by(sources_table.c.created_at, sources_table.c.id)
-    rows: Sequence[sa.Row[Any]] = tx.execute(query).all()
+    query = sa.select(sources_table, credentials.c.created_at.label("credential_since"))
+    query = query.join_from(sources_table, credentials, isouter=True).where(*where)
+    ordered = query.order_by(sources_table.c.created_at, sources_table.c.id)
+    rows: Sequence[sa.Row[Any]] = tx.execute(ordered).all()
     secrets = secret_rows(tx, secrets_table.c.source_id.in_(sa.select(sources_table.c.id).where(*where)))
     return [
         ListedSource(
@@ -294,6 +323,8 @@ def _listed(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ListedSou
             replay_window=row.replay_window,
             rate_limit=row.rate_limit,
             webhook_path=webhook_path(row.id),
+            upstream=row.upstream,
+            credential_since=row.credential_since,
             created_at=row.created_at,
             secrets=list_secrets(secrets.get(row.id, [])),
         )
@@ -314,6 +345,7 @@ def _source(row: sa.Row[Any], secrets: tuple[StoredSecret, ...]) -> Source:
         test=row.environment == "test",
         rate_limit=row.rate_limit,
         enabled=row.enabled,
+        upstream=row.upstream,
         secrets=secrets,
     )
 
@@ -339,6 +371,7 @@ __all__ = [
     "list_sources",
     "load_sources",
     "named_source",
+    "relay_source",
     "sources_version",
     "webhook_path",
 ]

@@ -54,6 +54,7 @@ sources = sa.Table(
     sa.Column("rate_limit", sa.Integer),  # deliveries a minute; none unless set
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("created_at", sa.Text, nullable=False),
+    sa.Column("upstream", sa.Text),  # where the relay passes calls on to
     sa.UniqueConstraint("tenant_id", "name"),
 )
 
@@ -66,6 +67,15 @@ secrets = sa.Table(
     sa.Column("fingerprint", sa.LargeBinary, nullable=False, unique=True),  # a secret belongs to one source only
     sa.Column("not_before", sa.Text),
     sa.Column("not_after", sa.Text),
+    sa.Column("created_at", sa.Text, nullable=False),
+)
+
+# What a source's provider is asked with about the operator's own calls: one for each source, read-only there.
+credentials = sa.Table(
+    "credentials",
+    metadata,
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),  # sealed
     sa.Column("created_at", sa.Text, nullable=False),
 )
 
@@ -88,6 +98,8 @@ api_keys = sa.Table(
 _APART = sa.text("item_key <> group_key")
 _HAS_FIRST = sa.text("first_id IS NOT NULL")
 _IN_QUARANTINE = sa.text("kind = 'quarantine'")
+_IS_DUE = sa.text("next_at IS NOT NULL")
+_REPEATABLE = sa.text("idempotency IS NOT NULL")
 
 deliveries = sa.Table(
     "deliveries",
@@ -96,13 +108,13 @@ deliveries = sa.Table(
     sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
     sa.Column("log_index", sa.BigInteger, nullable=False),
     sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),  # revocation, context, mismatch or quarantine
+    sa.Column("kind", sa.Text, nullable=False),  # revocation, context, mismatch, quarantine or attempt
     sa.Column("via", sa.Text, nullable=False),
     sa.Column("scheme", sa.Text, nullable=False),
-    sa.Column("event", sa.Text),  # the provider's event type
+    sa.Column("event", sa.Text),  # the provider's event type; of an attempt its operation
     sa.Column("effect", sa.Text),
-    sa.Column("reason", sa.Text),  # why it is in quarantine
-    sa.Column("first_id", sa.Text),  # of a mismatch: the event whose key it has
+    sa.Column("reason", sa.Text),  # why it is in quarantine; what became of an attempt
+    sa.Column("first_id", sa.Text),  # of a mismatch: the event whose key it has; of an attempt: what told of it
     sa.Column("breaches", sa.Text),  # JSON, [[code, message], …]
     sa.Column("test", sa.Boolean, nullable=False),
     sa.Column("received_at", sa.Text, nullable=False),
@@ -142,6 +154,24 @@ reprocessed = sa.Table(
     sa.Column("at", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),  # recorded, duplicate, mismatch or ignored
     sa.Column("row_id", sa.Text, unique=True),  # the delivery that was written for it, if one was
+)
+
+# The calls that were passed on, and what became of each. Its intent is the delivery of the same id.
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", sa.Text, sa.ForeignKey("deliveries.id"), primary_key=True),
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), nullable=False),
+    sa.Column("key_id", sa.Text, sa.ForeignKey("api_keys.id"), nullable=False),
+    sa.Column("idempotency", sa.LargeBinary),  # keyed hash of the source, the item and the idempotency key
+    sa.Column("outcome", sa.Text),  # None as long as it is not known
+    sa.Column("outcome_id", sa.Text, sa.ForeignKey("deliveries.id"), index=True),  # the delivery that tells
+    sa.Column("status", sa.Integer),  # of the upstream's answer, if there was one
+    sa.Column("ended_at", sa.Text),
+    sa.Column("next_at", sa.Text),  # when the provider's record is to be asked
+    sa.Column("looks", sa.Integer, nullable=False),  # how often it was
+    sa.Index("attempts_due", "next_at", sqlite_where=_IS_DUE, postgresql_where=_IS_DUE),
+    sa.Index("attempts_by_idempotency", "idempotency", sqlite_where=_REPEATABLE, postgresql_where=_REPEATABLE),
 )
 
 # Sources whose refused deliveries are held for a while, so that the scheme they are signed by can be found.
@@ -184,6 +214,8 @@ tallied = sa.Table(
 
 __all__ = [
     "api_keys",
+    "attempts",
+    "credentials",
     "deliveries",
     "held",
     "log_keys",

@@ -7,8 +7,8 @@
 In the background it does what the issuers put off, signs a checkpoint once something was added to the log, and delivers
 the notices that are owed. Each of these goes on after a crash where the database says it was.
 
-What the issuers answer, errors included, is in their providers' shapes. What belongs to none of them (a path that is
-not there, a fault of the sandbox's own) is `{"message": …}`.
+What the issuers answer is in their providers' shapes. So is every error under their paths, another method and a fault
+of the sandbox's own included. What belongs to none of them is answered `{"message": …}`.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from litestar.types import ControllerRouterHandler
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.sandbox.deliverer import Deliverer, Destination
-from receiver.sandbox.issuers import issuers
+from receiver.sandbox.issuers import Fault, issuers
 from receiver.sandbox.ledger import Ledger, Step
 from receiver.sandbox.log import LogController
 
@@ -100,8 +100,8 @@ def go_on(ledger: Ledger) -> list[Exception]:
 
 def _take(ledger: Ledger, step: Step) -> None:
     with ledger.act(step.provider) as act:
-        issuers()[step.provider].go_on(act, step)
-        act.done(step)
+        if act.done(step):
+            issuers()[step.provider].go_on(act, step)
 
 
 async def _run(ledger: Ledger) -> None:
@@ -119,16 +119,27 @@ async def _run(ledger: Ledger) -> None:
         await asyncio.sleep(EVERY)
 
 
-def _refused(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, str]]:
-    message = {
-        404: "There is nothing at this path",
-        405: "This path does not take this method",
-    }.get(error.status_code, error.detail)
+def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    known = {
+        404: Fault(404, "not_found", "There is nothing at this path"),
+        405: Fault(405, "method_not_allowed", "This path does not take this method"),
+        413: Fault(413, "too_large", "The request is too large"),
+    }
+    fault = known.get(error.status_code, Fault(error.status_code, "invalid_request", error.detail))
     kept = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-    return Response({"message": message}, status_code=error.status_code, media_type="application/json", headers=kept)
+    return _answer(request, fault, kept)
 
 
-def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
+def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    message = "This is a fault of the sandbox, and it was logged"
-    return Response({"message": message}, status_code=500, media_type="application/json")
+    return _answer(request, Fault(500, "internal_error", "This is a fault of the sandbox, and it was logged"))
+
+
+def _answer(request: Request[Any, Any, Any], fault: Fault, headers: Mapping[str, str] | None = None) -> Response[Any]:
+    """The fault as the issuer whose path it is has its errors."""
+    path = request.url.path + "/"
+    body: Mapping[str, Any] = {"message": fault.message}
+    for issuer in issuers().values():
+        if path.startswith(issuer.base + "/"):
+            body = issuer.error(fault)
+    return Response(body, status_code=fault.status, media_type="application/json", headers=headers)

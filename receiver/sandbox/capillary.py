@@ -10,8 +10,9 @@ members, and in it the customer is always the number:
 
 A badge that is not actively earned (never, no more, by another customer, as another badge) gets error 814, which here
 is a 200 with `data` null: the badge is then only in the request. It is the one error that is documented for this
-operation. For what has none (credentials, a request that cannot be read) the same three members are answered with
-status 401, 400 or 413, and the status stands in for a code; of 400 another operation on badges documents as much.
+operation. For what has none (credentials, a request that cannot be read, another method, a fault of the sandbox's own)
+the same three members are answered with the status of HTTP, which stands in for a code as well; of 400 another
+operation on badges documents as much.
 
 No webhook is documented. Whoever is to be told all the same is sent the plain envelope around the answer, with the
 secret as a static token in the header `X-Rescind-Token`: nothing of Capillary's is signed. No answer names the
@@ -26,11 +27,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from litestar import Controller, Request, Response, post
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from receiver.documents import Members, WrongShape
-from receiver.events import Effect, format_time
-from receiver.sandbox.issuers import Issuer
+from receiver.events import Effect, Item, Via, format_time
+from receiver.sandbox.issuers import Issuer, Scene
 from receiver.sandbox.ledger import Act, Data, Entry, Ledger, Step
 from receiver.strictjson import NotJson, parse
 
@@ -112,8 +112,6 @@ class BadgesController(Controller):
             return _error(401, 401, "Basic or Bearer credentials are missing or wrong", _CHALLENGES)
         try:
             asked = _Asked.read(await request.body(), request.headers.get(IDENTIFIER_HEADER))
-        except RequestEntityTooLarge:
-            return _error(413, 413, "The request is too large")
         except (NotJson, WrongShape) as error:
             return _error(400, 400, str(error))
         ledger: Ledger = request.app.state.ledger
@@ -167,8 +165,11 @@ def _answer(badge: Data) -> Data:
 
 
 def _error(status: int, code: int, message: str, headers: Mapping[str, str] | None = None) -> Response[Data]:
-    answer: Data = {"data": None, "errors": [{"code": code, "message": message}], "warnings": []}
-    return Response(answer, status_code=status, headers=headers)
+    return Response(_errors(code, message), status_code=status, headers=headers)
+
+
+def _errors(code: int, message: str) -> Data:
+    return {"data": None, "errors": [{"code": code, "message": message}], "warnings": []}
 
 
 def _envelope(act: Act, badge: Data) -> bytes:
@@ -202,12 +203,40 @@ def _sign(_body: bytes, secret: str, _message_id: str, _sent_at: int) -> dict[st
     return {"content-type": "application/json", TOKEN_HEADER: secret}
 
 
+def _scene(title: str, earned_badge_id: str, effect: Effect, *, kind: str | None = None) -> Scene:
+    """Revoke that badge, its customer named by the number or by an identifier of that kind."""
+    headers = {"Authorization": f"Basic {_BASIC}", "Content-Type": "application/json"}
+    return Scene(
+        title=title,
+        item=Item("badge", earned_badge_id),
+        path=f"{BadgesController.path}/revokeEarn",
+        headers=headers if kind is None else {**headers, IDENTIFIER_HEADER: kind},
+        members={
+            "badgeMetaId": EARNED[earned_badge_id],
+            "customerId": str(CUSTOMER_ID) if kind is None else IDENTIFIERS[kind],
+            "earnedBadgeId": earned_badge_id,
+        },
+        status=200,
+        told=((Via.RELAY, effect),),
+        state="taken_back",
+    )
+
+
+_FIRST, _SECOND = EARNED
+
 ISSUER = Issuer(
     name=NAME,
     routes=[BadgesController],
+    base=BadgesController.path,
+    error=lambda fault: _errors(fault.status, fault.message),
     put_fixtures=_put_fixtures,
     go_on=_go_on,
     sign=_sign,
     sends=False,
     receiver_options=("--scheme", "token", "--header", TOKEN_HEADER),
+    scenes=(
+        _scene("revoke a badge", _FIRST, Effect.REVOKED),
+        _scene(f"revoke it again: error {NOT_EARNED}", _FIRST, Effect.REFUSED),
+    ),
+    spare=_scene("revoke another badge", _SECOND, Effect.REVOKED, kind="email"),
 )

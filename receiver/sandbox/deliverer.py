@@ -4,8 +4,9 @@ An act and the notice of it are one transaction, so whatever happened is told of
 it was taken, and a sandbox that was killed goes on with those it owes when it runs again. If it is killed between the
 2xx and its own note of it, the notice goes out once more, under the same id. Order is not kept.
 
-A notice that is not taken is tried again and again, within a second at first and every few seconds at last, each time
-somewhat later or sooner by chance. It keeps no other waiting: only those that are being sent count against the bound.
+A notice that is not taken is tried again and again, within a second at first, then somewhat later each time, by chance
+more or less so, and every few seconds at last. It keeps no other waiting: only those that are being sent count against
+the bound.
 """
 
 import asyncio

@@ -8,14 +8,58 @@ read and change the provider's things through the `Ledger` that is in the applic
 
 import importlib
 import importlib.util
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from litestar.types import ControllerRouterHandler
 
 from receiver import providers
+from receiver.events import Effect, Item, Via
 from receiver.sandbox.ledger import Act, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a call that none of an issuer's operations looked at, or could finish."""
+
+    status: int
+    code: str
+    """A word for it: `not_found`, `method_not_allowed`, `too_large`, `invalid_request` or `internal_error`."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A call of the documented operation, to be played on a fresh sandbox, and what a receiver makes of it."""
+
+    title: str
+    """What is done, in a few words: `revoke a receipt`."""
+    item: Item
+    """What it is done to."""
+    path: str
+    headers: Mapping[str, str]
+    """The documented ones, with the sandbox's credentials."""
+    members: Mapping[str, Any] | None = None
+    """Of the JSON that is sent; None if nothing is."""
+    status: int
+    """Of the answer."""
+    told: Sequence[tuple[Via, Effect]]
+    """The events that a receiver has of it in the end: how each comes, and what it says."""
+    state: str
+    """What a receiver says of the item then."""
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the call passes through the receiver; else the issuer is called directly."""
+        return any(via is Via.RELAY for via, _ in self.told)
+
+    @property
+    def body(self) -> bytes:
+        """What is sent."""
+        return b"" if self.members is None else json.dumps(self.members).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +70,10 @@ class Issuer:
     """The provider's."""
     routes: Sequence[ControllerRouterHandler]
     """Its documented operations, on the paths they are documented at."""
+    base: str
+    """What all of these paths begin with."""
+    error: Callable[[Fault], Mapping[str, Any]]
+    """The body that a fault under that path is answered with: in the shape that the provider gives its errors."""
     put_fixtures: Callable[[Act], None]
     """Puts the things there that a fresh sandbox has."""
     go_on: Callable[[Act, Step], None]
@@ -36,6 +84,10 @@ class Issuer:
     """The provider documents a webhook for its operation. If not, what is delivered is the plain envelope."""
     receiver_options: Sequence[str] = field(default=())
     """What `receiver source add` is to be told, besides the provider, so that it takes these deliveries."""
+    scenes: Sequence[Scene] = field(default=())
+    """What `receiver demo` plays, each on what the ones before it left."""
+    spare: Scene | None = None
+    """One that it leaves to whoever watches."""
 
 
 @cache

@@ -190,9 +190,12 @@ class Act(Books):
         values = {"id": new_id(), "provider": self.provider, "kind": kind, "thing": thing_id, "due_at": due_at}
         self.tx.execute(sa.insert(_steps).values(**values))
 
-    def done(self, step: Step) -> None:
-        """Take a step off the list; it was made within this act."""
-        self.tx.execute(sa.delete(_steps).where(_steps.c.id == step.id))
+    def done(self, step: Step) -> bool:
+        """Take a step off the list, which is made within this act; False if it is not there any more.
+
+        What is due is read before the act, and in between it may have been forgotten with everything else.
+        """
+        return self.tx.execute(sa.delete(_steps).where(_steps.c.id == step.id)).rowcount == 1
 
     def recall(self, key: str) -> Remembered | None:
         """What was answered under that idempotency key."""

@@ -14,14 +14,15 @@ Documented (docs.scrip.dev), and done here to the letter:
   for what a balance does not allow. The key may be in `X-API-Key` or be a bearer token.
 
 Not documented, and so a choice of this sandbox: the other codes and statuses (400 `invalid_request`, 404 `not_found`,
-413 `too_large`, 422 `unprocessable`); that a member which does not fit the redemption's kind is as if it were not
-there; what a `redemption.reversed` carries besides its envelope (here the reversal, as it was answered); and its
-signature (here Standard Webhooks). No lot here ever expires.
+405 `method_not_allowed`, 413 `too_large`, 422 `unprocessable`, 500 `internal_error`); that a member which does not fit
+the redemption's kind is as if it were not there, once it is of its type, and but for being part of what an idempotency
+key stands for; what a `redemption.reversed` carries besides its envelope (here the reversal, as it was answered); and
+its signature (here Standard Webhooks). No lot here ever expires.
 """
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import repeat
@@ -29,14 +30,13 @@ from typing import Any, Self, TypeAlias
 
 from litestar import Controller, Request, Response, get, post
 from litestar.connection import ASGIConnection
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 
 from receiver.amounts import format_amount, parse_amount, total
 from receiver.documents import Members, WrongShape, is_uuid
-from receiver.events import Effect, format_time, new_id
-from receiver.sandbox.issuers import Issuer
+from receiver.events import Effect, Item, Via, format_time, new_id
+from receiver.sandbox.issuers import Fault, Issuer, Scene
 from receiver.sandbox.ledger import Act, Books, Data, Entry, Ledger, Remembered, Step
 from receiver.sandbox.signing import standard_webhooks
 from receiver.strictjson import NotJson, parse
@@ -59,6 +59,9 @@ GIFT_CARD = "550e8400-e29b-41d4-a716-446655440105"
 """A reward of POINTS, UNIT_BASED and OUT_OF_STOCK."""
 DONATION = "550e8400-e29b-41d4-a716-446655440106"
 """A reward of POINTS, AMOUNT_BASED."""
+
+RAW = "550e8400-e29b-41d4-a716-446655440001"
+"""A raw redemption of 1000.00 POINTS."""
 
 SCALE = 18
 """Fraction digits of both assets: the most that an asset may have."""
@@ -99,7 +102,11 @@ class _Unprocessable(Refused):
 
 
 def _refusal(_: Request[Any, Any, Any], refused: Refused) -> Response[Data]:
-    return Response({"code": refused.code, "message": refused.message}, status_code=refused.status)
+    return Response(_error(refused), status_code=refused.status)
+
+
+def _error(wrong: Refused | Fault) -> Data:
+    return {"code": wrong.code, "message": wrong.message}
 
 
 _HANDLERS: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Data]]] = {Refused: _refusal}
@@ -152,8 +159,6 @@ class RedemptionsController(Controller):
         """The reversal, made now (201) or when it was asked for first (200)."""
         try:
             asked = Asked.read(await request.body())
-        except RequestEntityTooLarge as error:
-            raise Refused(413, "too_large", "The request is too large") from error
         except (NotJson, WrongShape) as error:
             raise _Invalid(str(error)) from error
         status, reversal = await asyncio.to_thread(reverse, request.app.state.ledger, redemption_id, asked)
@@ -429,7 +434,7 @@ def _put_fixtures(act: Act) -> None:
     donation: Data = {"id": DONATION, "name": "Donation", "redemption_type": "AMOUNT_BASED", "unit_cost": "1.00"}
     act.put(_REWARD, GIFT_CARD, gift_card)
     act.put(_REWARD, DONATION, {**donation, **without_limit})
-    redeem(act, "550e8400-e29b-41d4-a716-446655440001", POINTS, ["1000.00"])
+    redeem(act, RAW, POINTS, ["1000.00"])
     redeem(act, "550e8400-e29b-41d4-a716-446655440011", POINTS, ["1500.00"], GIFT_CARD, units=3)
     redeem(act, "550e8400-e29b-41d4-a716-446655440012", MILES, ["100.00", "200.00", "300.00"])
     redeem(act, "550e8400-e29b-41d4-a716-446655440013", POINTS, ["250.00"], DONATION)
@@ -439,12 +444,43 @@ def _go_on(_act: Act, _step: Step) -> None:
     """A reversal is final when it is answered: nothing here is ever put off."""
 
 
+def _scene(title: str, asked: Data, told: Sequence[tuple[Via, Effect]], state: str) -> Scene:
+    return Scene(
+        title=title,
+        item=Item("redemption", RAW),
+        path=f"{RedemptionsController.path}/{RAW}/reverse",
+        headers={"X-API-Key": API_KEY, "Content-Type": "application/json"},
+        members={"reason": "Customer refund request", **asked},
+        status=201,
+        told=told,
+        state=state,
+    )
+
+
+_SCENES = (
+    _scene(
+        "reverse 500.00 of 1000.00",
+        {"amount": "500.00", "idempotency_key": "reverse-12345", "quantity": 1},
+        ((Via.WEBHOOK, Effect.REVERSED),),
+        "partly",
+    ),
+    _scene(
+        "reverse the rest",
+        {"idempotency_key": "reverse-12346"},
+        ((Via.RELAY, Effect.REVERSED), (Via.WEBHOOK, Effect.REVERSED)),
+        "taken_back",
+    ),
+)
+
 ISSUER = Issuer(
     name=NAME,
     routes=(RedemptionsController,),
+    base=RedemptionsController.path,
+    error=_error,
     put_fixtures=_put_fixtures,
     go_on=_go_on,
     sign=standard_webhooks,
     sends=True,
     receiver_options=("--scheme", "standard-webhooks"),
+    scenes=_SCENES,
 )

@@ -16,8 +16,8 @@ there. Not documented, and so a choice of this sandbox:
 
 - Which status goes with which code. Here that is 401 `AUTHENTICATION_GENERIC`, 403 `FORBIDDEN` (a token without the
   scope), 404 `RESOURCE_NOT_FOUND` (a job that is not there, or is not that merchant's, and a merchant that is not
-  there), 400 `BAD_REQUEST` (a body, or one of its members, that is not as documented; another version of the API); and
-  422 `BAD_REQUEST`, as the list has no code for a job's state.
+  there), 400 `BAD_REQUEST` (a body, or one of its members, that is not as documented; another version of the API), 500
+  `GENERIC_ERROR`; and 405, 413 and 422 `BAD_REQUEST`, as the list has no code for a method, a size or a job's state.
 - For whom nothing can be issued: here it is whoever is named by a phone number, as in the documented example.
 - When a job is `failed`: here it is if it issued nothing.
 """
@@ -36,7 +36,8 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 
 from receiver.documents import Members, WrongShape
-from receiver.sandbox.issuers import Issuer
+from receiver.events import Effect, Item, Via
+from receiver.sandbox.issuers import Fault, Issuer, Scene
 from receiver.sandbox.ledger import Act, Books, Data, Entry, Ledger, Step
 from receiver.strictjson import NotJson, parse
 
@@ -54,6 +55,7 @@ MAX_IDENTIFIERS = 10_000
 DELAY = 0.3  # seconds from one state of a job to the next
 
 _JOB = "issuance_job"
+_DONE = "job_xyz789"
 _CAMPAIGN, _VARIANT = "camp_abc123", "var_treat1"
 _UNKNOWN_TYPE = "phone"  # what names nobody here
 _REASON = "User not found"
@@ -84,7 +86,16 @@ class _NotFound(Refused):
 
 
 def _refusal(_: Request[Any, Any, Any], refused: Refused) -> Response[Data]:
-    return Response({"error": {"code": refused.code, "message": refused.message}}, status_code=refused.status)
+    return Response(_error(refused.code, refused.message), status_code=refused.status)
+
+
+def _error(code: str, message: str) -> Data:
+    return {"error": {"code": code, "message": message}}
+
+
+def _error_of(fault: Fault) -> Data:
+    codes = {404: "RESOURCE_NOT_FOUND", 500: "GENERIC_ERROR"}
+    return _error(codes.get(fault.status, "BAD_REQUEST"), fault.message)
 
 
 _HANDLERS: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Data]]] = {Refused: _refusal}
@@ -330,9 +341,9 @@ def _put_fixtures(act: Act) -> None:
     email = {"type": "email", "value": "jane.smith@example.com"}
     phone = {"type": "phone", "value": "+14155551234"}
 
-    done = _made("job_xyz789", _CAMPAIGN, _VARIANT, [email, phone], created)
+    done = _made(_DONE, _CAMPAIGN, _VARIANT, [email, phone], created)
     failed = _made("job_failed1", _CAMPAIGN, _VARIANT, [phone], created)
-    act.put(_JOB, "job_xyz789", _finished(_started(done, started), completed))
+    act.put(_JOB, _DONE, _finished(_started(done, started), completed))
     act.put(_JOB, "job_pending1", _made("job_pending1", _CAMPAIGN, _VARIANT, [email, phone], created))
     act.put(_JOB, "job_failed1", _finished(_started(failed, started), completed))
 
@@ -343,11 +354,32 @@ def _sign(body: bytes, secret: str, _id: str, _at: int) -> dict[str, str]:
     return {"content-type": "application/json", "X-Thanx-Signature": mac.hex()}
 
 
+_SCENES = (
+    Scene(
+        title="revoke an issuance job",
+        item=Item("issuance_job", _DONE),
+        path=f"{IssuanceJobs.path}/{_DONE}/revoke",
+        headers={
+            "X-ClientId": CLIENT_ID,
+            "Accept-Version": VERSION,
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {TOKEN}",
+        },
+        members={"merchant_id": MERCHANT},
+        status=202,
+        told=((Via.RELAY, Effect.REVOKING), (Via.POLL, Effect.REVOKED)),
+        state="taken_back",
+    ),
+)
+
 ISSUER = Issuer(
     name=NAME,
     routes=(IssuanceJobs,),
+    base=IssuanceJobs.path,
+    error=_error_of,
     put_fixtures=_put_fixtures,
     go_on=_go_on,
     sign=_sign,
     sends=False,
+    scenes=_SCENES,
 )

@@ -21,7 +21,6 @@ Not documented, or documented in two ways, and so a choice of this sandbox:
 """
 
 import asyncio
-import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
@@ -35,14 +34,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from litestar import Controller, Request, Response, get, post
 from litestar.connection import ASGIConnection
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 
 from receiver.documents import Members, WrongShape, is_uuid
-from receiver.events import parse_time
-from receiver.problems import STATUS, Code
-from receiver.sandbox.issuers import Issuer
+from receiver.events import Effect, Item, Via, parse_time
+from receiver.problems import STATUS, Code, default_code
+from receiver.sandbox.issuers import Issuer, Scene
 from receiver.sandbox.ledger import Act, Books, Data, Entry, Ledger, Remembered
 from receiver.sandbox.signing import standard_webhooks
 from receiver.strictjson import NotJson, Number, digest, parse
@@ -51,8 +49,6 @@ from translog.merkle import leaf_hash
 from translog.note import Note
 
 NAME = "truthlocks"
-TITLE = "Truthlocks"
-EVENT = "receipt.revoked"
 
 ACCOUNT = "7b1c2f4e-0d3a-4a53-9a3b-0f0a3f6f1f10"
 """The `tenant_id` of every receipt made here: the credentials' tenant."""
@@ -60,12 +56,9 @@ ACCOUNT = "7b1c2f4e-0d3a-4a53-9a3b-0f0a3f6f1f10"
 API_KEY = "tl_test_sandbox"
 TOKEN = "sandbox-token"  # noqa: S105 (public: the sandbox keeps nothing that is anybody's)
 
-HEADER = "X-Truthlocks-Signature"
+ACTIVE = "3f0c7a1e-5d0b-4c1e-9a55-2b9c7f3d1a01"
+"""The one receipt that is there without being minted."""
 
-SOURCE_OPTIONS = ("--provider", NAME, "--scheme", "timestamped-hmac", "--header", HEADER, "--account", ACCOUNT)
-"""What `receiver source add` is to be told, so that it takes the deliveries that `signed` signs."""
-
-DEFAULT_TYPE = "payment_receipt"
 ALGORITHM = "Ed25519"
 MAX_SUBJECT = 4096
 
@@ -74,43 +67,6 @@ _STATES = ("active", "revoked", "superseded", "redacted")
 _CHANGING = ("status", "revoked_at", "log")
 """The members of a record that change; the others are the receipt's signed envelope, and what is made from it."""
 _SPECIFICATION = "receipt-v1"
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A receipt that was issued; `id` is a UUID."""
-
-    id: str
-    type: str = DEFAULT_TYPE
-
-    item_type = "receipt"
-
-
-def issue() -> Receipt:
-    """A new receipt."""
-    return Receipt(str(uuid4()))
-
-
-def revocation(receipt: Receipt, revoked_at: datetime) -> bytes:
-    """The body that tells of a receipt's revocation; `revoked_at` is in UTC, and told to the second."""
-    return json.dumps(
-        {
-            "event_type": EVENT,
-            "receipt_id": receipt.id,
-            "receipt_type": receipt.type,
-            "tenant_id": ACCOUNT,
-            "revoked_at": _time(revoked_at),
-        }
-    ).encode()
-
-
-def signed(body: bytes, secret: str, sent_at: int) -> dict[str, str]:
-    """The headers of a delivery of `body` under the secret that issuer and receiver share, as `timestamped-hmac`.
-
-    `sent_at` is in Unix seconds; it is part of what is signed, so that a delivery cannot be kept and sent later.
-    """
-    mac = hmac.digest(secret.encode(), b"%d.%b" % (sent_at, body), "sha256")
-    return {"content-type": "application/json", HEADER: f"t={sent_at},v1={mac.hex()}"}
 
 
 @dataclass(eq=False)
@@ -123,22 +79,23 @@ class Refused(Exception):  # noqa: N818 (it is what a call is)
 
 def _refusal(_: Request[Any, Any, Any], refused: Refused) -> Response[Data]:
     status = STATUS[refused.code]
-    return Response({"code": refused.code, "message": refused.message, "http_status": status}, status_code=status)
+    return Response(_error(status, refused.message, refused.code), status_code=status)
+
+
+def _error(status: int, message: str, code: Code | None = None) -> Data:
+    """An ErrorEnvelope; where no code is named, with the first that goes with the status."""
+    codes = (one for one, its_status in STATUS.items() if its_status == status)
+    return {"code": code or next(codes, default_code(status)), "message": message, "http_status": status}
 
 
 def _invalid(request: Request[Any, Any, Any], error: ValueError) -> Response[Data]:
     return _refusal(request, Refused(Code.VALIDATION_ERROR, str(error)))
 
 
-def _too_large(request: Request[Any, Any, Any], error: RequestEntityTooLarge) -> Response[Data]:
-    return _refusal(request, Refused(Code.PAYLOAD_TOO_LARGE, error.detail))
-
-
 _ERRORS: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Data]]] = {
     Refused: _refusal,
     WrongShape: _invalid,
     NotJson: _invalid,
-    RequestEntityTooLarge: _too_large,
 }
 
 
@@ -332,24 +289,24 @@ def _revoke(act: Act, ledger: Ledger, receipt_id: str) -> Data:
     record = _find(act, receipt_id)
     if record["status"] != "active":
         raise Refused(Code.CONFLICT, f"The receipt is {record['status']}; only an active one can be revoked")
-    receipt = Receipt(record["receipt_id"], record["receipt_type"])
     index = ledger.log.store.head(act.tx).size
     act.tell(
         Entry(
             account=ACCOUNT,
             amount=None,
-            effect="revoked",
+            effect=Effect.REVOKED,
             event="RECEIPT_REVOKE",
-            item_type=receipt.item_type,
-            item_id=receipt.id,
-            operation=receipt.id,
+            item_type="receipt",
+            item_id=record["receipt_id"],
+            operation=record["receipt_id"],
             quantity=None,
         )
     )
     record["log"] = {"log_id": ledger.log.origin, "leaf_index": index, "leaf_hash": leaf_hash(act.entries[-1]).hex()}
     record["status"], record["revoked_at"] = "revoked", _time(act.now)
-    act.put(_RECEIPT, receipt.id, _kept(record))
-    act.notify(revocation(receipt, act.now))
+    act.put(_RECEIPT, record["receipt_id"], _kept(record))
+    told = {name: record[name] for name in ("receipt_id", "receipt_type", "tenant_id", "revoked_at")}
+    act.notify(json.dumps({"event_type": "receipt.revoked", **told}).encode())
     return {name: record[name] for name in ("receipt_id", "receipt_type", "status", "revoked_at")}
 
 
@@ -477,22 +434,44 @@ def _base64url(data: bytes) -> str:
 def _put_fixtures(act: Act) -> None:
     """One receipt, `active`."""
     members: Data = {
-        "receipt_type": DEFAULT_TYPE,
+        "receipt_type": "payment_receipt",
         "receipt_version": "1.0.0",
         "issuer_id": "550e8400-e29b-41d4-a716-446655440000",
         "subject": "customer@example.com",
         "payload": {"amount": 5000, "currency": "USD", "provider": "stripe", "provider_reference": "ch_3Pxabc123"},
         "metadata": {},
     }
-    _issue(act, "3f0c7a1e-5d0b-4c1e-9a55-2b9c7f3d1a01", members, "ed-key-2026", datetime(2026, 1, 15, 9, tzinfo=UTC))
+    _issue(act, ACTIVE, members, "ed-key-2026", datetime(2026, 1, 15, 9, tzinfo=UTC))
+
+
+def _scene(title: str, key: str, status: int, via: Via, effect: Effect) -> Scene:
+    return Scene(
+        title=title,
+        item=Item("receipt", ACTIVE),
+        path=f"{Receipts.path}/{ACTIVE}/revoke",
+        headers={"X-API-Key": API_KEY, "Idempotency-Key": key, "Content-Type": "application/json"},
+        members={"reason": "Refunded"},
+        status=status,
+        told=((via, effect),),
+        state="taken_back",
+    )
+
+
+_SCENES = (
+    _scene("revoke a receipt", "5b0e1f9c-0d3f-4d5c-8a55-0c7d1f2e3a4b", 200, Via.WEBHOOK, Effect.REVOKED),
+    _scene("revoke it again", "8d3c6a52-7e41-4b0f-9c1a-2f5e7d6b4a90", 409, Via.RELAY, Effect.REFUSED),
+)
 
 
 ISSUER = Issuer(
     name=NAME,
     routes=(Receipts,),
+    base=Receipts.path,
+    error=lambda fault: _error(fault.status, fault.message),
     put_fixtures=_put_fixtures,
     go_on=lambda _act, _step: None,  # a receipt is revoked at once: nothing is ever put off
     sign=standard_webhooks,
     sends=True,
     receiver_options=("--scheme", "standard-webhooks"),
+    scenes=_SCENES,
 )

@@ -16,7 +16,8 @@ Errors are documented as `{"code", "key", "message", "details", "request_id"}`, 
 `not_found`, with the `resource_id` and `resource_type` of the program, member, card or bucket that is not there, and
 423 for what is locked. Not documented, and so a choice of this sandbox:
 
-- The keys of 401 and of 423, but for `invalid_pending_points_bucket_status`; and which comes first if several apply.
+- The keys of 423, but for `invalid_pending_points_bucket_status`, and of all others but 404; and which comes first if
+  several apply.
 - What becomes of the bucket meanwhile. Here it is `CANCELED` from the beginning, so that a second call is refused, and
   `PENDING` again once the transaction is rejected.
 - What `result` and `bucket` of the details hold. Here they are empty.
@@ -34,6 +35,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 from litestar import Controller, Request, Response, post
@@ -41,8 +43,8 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 
-from receiver.events import Effect
-from receiver.sandbox.issuers import Issuer
+from receiver.events import Effect, Item, Via
+from receiver.sandbox.issuers import Fault, Issuer, Scene
 from receiver.sandbox.ledger import Act, Data, Entry, Ledger, Step
 
 NAME = "voucherify"
@@ -105,12 +107,18 @@ class Refused(Exception):  # noqa: N818 (it is what a call is)
     def __init__(self, status: int, key: str, message: str, details: str, **resource: str) -> None:
         super().__init__(details)
         self.status = status
-        self.members = {"code": status, "key": key, "message": message, "details": details, **resource}
+        self.error: Data = {
+            "code": status,
+            "key": key,
+            "message": message,
+            "details": details,
+            **resource,
+            "request_id": f"v-{secrets.token_hex(9)}",
+        }
 
 
 def _refusal(_: Request[Any, Any, Any], refused: Refused) -> Response[Data]:
-    request_id = f"v-{secrets.token_hex(9)}"
-    return Response({**refused.members, "request_id": request_id}, status_code=refused.status)
+    return Response(refused.error, status_code=refused.status)
 
 
 _HANDLERS: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Data]]] = {Refused: _refusal}
@@ -348,4 +356,34 @@ def _sign(body: bytes, secret: str, _id: str, _at: int) -> dict[str, str]:
     return {"content-type": "application/json", SIGNATURE_HEADER: hmac.digest(secret.encode(), signed, "sha256").hex()}
 
 
-ISSUER = Issuer(name=NAME, routes=(PendingPoints,), put_fixtures=_put_fixtures, go_on=_go_on, sign=_sign, sends=False)
+def _error(fault: Fault) -> Data:
+    return Refused(fault.status, fault.code, HTTPStatus(fault.status).phrase, fault.message).error
+
+
+def _scene(title: str, bucket_id: str, outcome: Effect, state: str) -> Scene:
+    """Cancel a bucket on the card of the documented example; the answer says `canceling`, the end is told later."""
+    return Scene(
+        title=title,
+        item=Item("pending_points", bucket_id),
+        path=f"{PendingPoints.path}/{HERE.program}/members/{HERE.member}/cards/{HERE.card}/pending-points/{bucket_id}/cancel",
+        headers={"Authorization": f"Bearer {TOKEN}", "X-App-Id": APP_ID, "X-App-Token": APP_TOKEN},
+        status=200,
+        told=((Via.RELAY, Effect.CANCELING), (Via.DECLARED, Effect.CANCELING), (Via.DECLARED, outcome)),
+        state=state,
+    )
+
+
+ISSUER = Issuer(
+    name=NAME,
+    routes=(PendingPoints,),
+    base=PendingPoints.path,
+    error=_error,
+    put_fixtures=_put_fixtures,
+    go_on=_go_on,
+    sign=_sign,
+    sends=False,
+    scenes=(
+        _scene("cancel pending points", PENDING, Effect.CANCELED, "taken_back"),
+        _scene("cancel others, in vain", REJECTED, Effect.REJECTED, "not_taken_back"),
+    ),
+)

@@ -92,6 +92,7 @@ def test_the_environment(commands: Commands) -> None:
 def test_sources_are_listed(commands: Commands) -> None:
     """Oldest first, with all there is to know of them but what their secrets are."""
     options = ("--scheme", "hmac", "--header", "X", "--strip-whitespace", "--account", "7b1c", "--rate-limit", "60")
+    options += ("--upstream", "http://localhost:8100/")
     first = commands.json(*ADD, *options, "--environment", "test")
     commands.json("source", "add", "other", *STANDARD[3:])
     commands.ok("source", "disable", "other")
@@ -103,24 +104,25 @@ def test_sources_are_listed(commands: Commands) -> None:
     shop, other = printed
     assert list(shop) == [
         *("id", "name", "provider", "scheme", "scheme_options", "account", "environment", "enabled", "replay_window"),
-        *("rate_limit", "webhook_path", "created_at", "secrets"),
+        *("rate_limit", "webhook_path", "upstream", "credential_since", "created_at", "secrets"),
     ]
     assert (shop["id"], shop["webhook_path"], shop["environment"]) == (first["id"], first["webhook_path"], "test")
     assert [sorted(one) for one in shop["secrets"]] == [["created_at", "id", "not_after", "not_before"]] * 2
     assert (other["name"], other["enabled"], other["account"], other["rate_limit"]) == ("other", False, None, None)
     old, new = shop["secrets"]
     assert new["id"] == rotated["id"]
-    assert words.splitlines()[:7] == [
+    assert words.splitlines()[:8] == [
         "shop  truthlocks  test  enabled",
         f"  id {first['id']}, added {shop['created_at']}",
         f"  webhook path {first['webhook_path']}",
         "  scheme hmac, encoding hex, header x, key_form text, strip_whitespace",
         "  account 7b1c, replay window 300 s, rate limit 60 a minute",
+        "  upstream http://localhost:8100, credential none",
         f"  secret {old['id']}, added {old['created_at']}, valid until {old['not_after']}",
         f"  secret {new['id']}, added {new['created_at']}",
     ]
-    assert words.splitlines()[7] == "other  truthlocks  live  disabled"
-    assert "  account any, replay window 300 s, rate limit none" in words
+    assert words.splitlines()[8] == "other  truthlocks  live  disabled"
+    assert "  account any, replay window 300 s, rate limit none\n  upstream none, credential none\n" in words
     for secret in (first["secret"], rotated["secret"]):
         assert secret not in json.dumps(printed) + words
 
@@ -147,6 +149,9 @@ def test_no_sources(commands: Commands) -> None:
         (["--no-rate-limit"], {"rate_limit": None}),
         (["--environment", "test"], {"environment": "test"}),
         (["--environment", "live"], {}),
+        (["--upstream", "https://api.example.com/v/"], {"upstream": "https://api.example.com/v"}),
+        (["--upstream", "http://127.0.0.1"], {}),
+        (["--no-upstream"], {"upstream": None}),
         (["--scheme", "token", "--header", "X-T"], {"scheme": "token", "scheme_options": {"header": "x-t"}}),
         (
             ["--scheme", "timestamped-hmac", "--header", "x", "--no-account", "--no-rate-limit"],
@@ -156,7 +161,7 @@ def test_no_sources(commands: Commands) -> None:
 )
 def test_what_is_set(commands: Commands, arguments: list[str], changed: dict[str, Any]) -> None:
     """It is printed as it is then, and listed so; what was not named is as it was. The log tells of a change."""
-    commands.ok(*STANDARD, "--account", "before", "--rate-limit", "60")
+    commands.ok(*STANDARD, "--account", "before", "--rate-limit", "60", "--upstream", "http://127.0.0.1")
     (before,) = commands.json("source", "list")["items"]
 
     printed = commands.json("source", "set", "shop", *arguments)
@@ -202,6 +207,19 @@ def test_a_scheme_is_set_with_a_new_secret(commands: Commands) -> None:
         (f"whsec_{HEX}", True),
     ]
     assert [action for action, _ in told(commands)] == ["added", "changed", "rotated"]
+
+
+def test_an_upstream_that_is_not_encrypted_is_warned_of(commands: Commands) -> None:
+    """When it is given, and taken all the same."""
+    added = commands.run(*STANDARD, "--upstream", "http://10.0.0.1")
+    changed = commands.run("source", "set", "shop", "--upstream", "http://10.0.0.2")
+    quiet = commands.run("source", "set", "shop", "--account", "7b1c")
+
+    said = (
+        "warning: the upstream is http://, and not on this machine: the callers' credentials travel there unencrypted\n"
+    )
+    assert [one.stderr for one in (added, changed, quiet)] == [said, said, ""]
+    assert sources(commands)["shop"].upstream == "http://10.0.0.2"
 
 
 # ---- disable, enable, rotate --------------------------------------------------------------------------------------
@@ -272,6 +290,9 @@ def test_a_secret_is_rotated_to_one_that_is_given(commands: Commands) -> None:
         (("set", "shop"), 2, "say what to change"),
         (("set", "shop", "--account", "a", "--no-account"), 2, "give --account or --no-account, not both"),
         (("set", "shop", "--rate-limit", "1", "--no-rate-limit"), 2, "give --rate-limit or --no-rate-limit, not both"),
+        (("set", "shop", "--upstream", "http://h", "--no-upstream"), 2, "give --upstream or --no-upstream, not both"),
+        (("set", "shop", "--upstream", "h"), 1, "upstream must be a URL of at most 2048 characters"),
+        (("add", "b", "--provider", "thanx", "--upstream", "http://h?"), 1, "upstream must be a URL"),
         (("set", "shop", "--rate-limit", "0"), 2, "0 is not in the range 1<=x<=1000000"),
         (("set", "shop", "--rate-limit", "1000001"), 2, "1000001 is not in the range"),
         (("set", "shop", "--replay-window", "86401"), 2, "86401 is not in the range"),

@@ -1,12 +1,16 @@
 """The registry, and what every provider's module has to be."""
 
+import re
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver import providers
+from receiver.events import Item
 from receiver.intake.schemes import scheme_from_options
-from receiver.providers import Ignored, Notice, Unfit
+from receiver.providers import Call, Ignored, Inquiry, NotDone, Notice, Unfit
 from receiver.strictjson import Json, Number
 
 json_values = st.recursive(
@@ -43,3 +47,25 @@ def test_no_document_makes_a_provider_raise(document: dict[str, Json]) -> None:
     """Whatever the JSON, it is read as one of the three."""
     for name in providers.names():
         assert isinstance(providers.get(name).read(document), Notice | Ignored | Unfit)
+
+
+@given(st.dictionaries(st.text(max_size=10), json_values, max_size=4), st.text(min_size=1, max_size=5))
+def test_no_call_makes_a_provider_raise(document: dict[str, Json], parameter: str) -> None:
+    """Whatever it sent, was answered and is shown by the record; where to ask is a path, whatever is in it."""
+    for name in providers.names():
+        operation = providers.get(name).operation
+        path = dict.fromkeys(re.findall(r"{(\w+)}", operation.path), parameter)
+        assert isinstance(operation.item(path, document), Item | None)
+        assert isinstance(operation.read(Call(path, document, document)), Notice | Unfit)
+        if operation.lookup is not None:
+            inquiry = Inquiry(path, document, datetime.now(UTC), document)
+            assert isinstance(operation.lookup.read(inquiry), Notice | NotDone | Unfit)
+            assert re.fullmatch(r"/[\w.~/?=&%-]+", operation.lookup.target(path, document), re.ASCII)
+
+
+def test_a_lookup_sends_no_credential_of_its_own() -> None:
+    """That is the operator's to give."""
+    for name in providers.names():
+        operation = providers.get(name).operation
+        if operation.lookup is not None:
+            assert not {header.lower() for header in operation.lookup.headers} & set(operation.credentials)

@@ -13,9 +13,13 @@ from receiver.fsck import fsck
 from receiver.intake.batch import write_batch
 from receiver.intake.reprocessing import NotQuarantinedError, NotReprocessableError, reprocess
 from receiver.intake.submission import Outcome, Status
+from receiver.records.attempts import Attempt
 from receiver.records.opening import Records
 from receiver.records.tables import deliveries, reprocessed
+from receiver.relay import entries
 from receiver.settings import Settings
+from tests.receiver.open_calls import Caller, as_json, new_caller, record_of, saying
+from tests.receiver.operations import EXAMPLES
 from tests.receiver.service import ACCOUNT, at_once, revoked
 from tests.receiver.sites import local_site, lose
 from tests.receiver.submissions import RECEIVED_AT, Source, altered, new_sources
@@ -327,6 +331,69 @@ def test_a_commit_whose_outcome_is_unknown(source: Source, moment: faults.Moment
     assert outcome is not None
     assert (outcome.status, outcome.new) == (Status.RECORDED, not there)
     assert wrong(source) == []
+
+
+# ---- what came of calls -------------------------------------------------------------------------------------------
+
+
+def quarantined(caller: Caller, attempt: Attempt) -> Outcome:
+    """Keep the documented answer to a call in quarantine, as a version did that knew less."""
+    operation = caller.party.provider.operation
+    answer = as_json(EXAMPLES[caller.party.provider.name].answer)
+    told = altered(attempt, status=min(operation.successes))
+    return caller.write(entries.answer(caller.party, told, answer, RECEIVED_AT).quarantined("wrong_shape"))
+
+
+@pytest.mark.parametrize("provider", EXAMPLES)
+def test_an_answer(records: Records, provider: str) -> None:
+    """It is read as its operation documents it, by what its call asked; and is the call's outcome then."""
+    caller = new_caller(records, provider)
+    attempt = caller.begin()
+    kept = quarantined(caller, attempt)
+    assert (caller.call(attempt).outcome, caller.call(attempt).outcome_id) == ("quarantined", kept.id)
+
+    outcome = reprocess(records, caller.party.tenant, kept.id)
+
+    event = caller.told()[-1]
+    facts, call = caller.facts(event), caller.call(attempt)
+    assert outcome is not None
+    assert (outcome.status, outcome.id, event.kind, event.via) == (Status.RECORDED, event.id, "revocation", "relay")
+    assert (facts["attempt"], facts["reprocessed"], facts["secret"]) == (attempt.id, kept.id, None)
+    assert (facts["via"], facts["scheme"]) == ("relay", "upstream")
+    status = min(caller.party.provider.operation.successes)
+    assert (call.outcome, call.outcome_id, call.status) == ("recorded", event.id, status)
+    assert (call.next_at is not None) == (provider == "thanx"), "what is under way, and can be asked about, is followed"
+    assert caller.wrong() == []
+
+
+def test_a_record_that_was_asked_about_a_call(records: Records) -> None:
+    """It is read as one, and came by `poll`."""
+    caller = new_caller(records, "truthlocks")
+    caller.set_source(account=OTHER)
+    attempt = caller.begin()
+    quarantine_id = caller.settle_by(attempt, saying(record_of("truthlocks"))).settled.outcome_id
+    assert quarantine_id is not None
+    caller.set_source(account=ACCOUNT)
+
+    outcome = reprocess(records, caller.party.tenant, quarantine_id)
+
+    event = caller.told()[-1]
+    assert outcome is not None
+    assert (outcome.id, event.via, caller.facts(event)["reprocessed"]) == (event.id, "poll", quarantine_id)
+    assert (caller.call(attempt).outcome, caller.call(attempt).outcome_id) == ("recorded", event.id)
+    assert caller.wrong() == []
+
+
+def test_an_answer_whose_call_is_erased(records: Records) -> None:
+    """What was asked is needed to read it."""
+    caller = new_caller(records, "truthlocks")
+    attempt = caller.begin()
+    kept = quarantined(caller, attempt)
+    with records.database.write() as tx:
+        tx.execute(sa.update(deliveries).where(deliveries.c.id == attempt.id).values(**GONE))
+
+    with pytest.raises(NotReprocessableError, match=f"the call {attempt.id}, is erased"):
+        reprocess(records, caller.party.tenant, kept.id)
 
 
 # ---- what cannot be -----------------------------------------------------------------------------------------------

@@ -10,17 +10,22 @@ from tests.receiver.service import Service, problem
 
 OPERATIONS = {
     "receiveDelivery": ("POST", "/webhooks/{source}"),
+    "relay": ("POST", "/relay/{source}/{path}"),
     "listSources": ("GET", "/v1/sources"),
     "addSource": ("POST", "/v1/sources"),
     "getSource": ("GET", "/v1/sources/{source_id}"),
     "changeSource": ("PATCH", "/v1/sources/{source_id}"),
     "rotateSecret": ("POST", "/v1/sources/{source_id}/secrets"),
+    "setCredential": ("PUT", "/v1/sources/{source_id}/credential"),
+    "removeCredential": ("DELETE", "/v1/sources/{source_id}/credential"),
     "listEvents": ("GET", "/v1/events"),
     "getEvent": ("GET", "/v1/events/{event_id}"),
     "getEvidence": ("GET", "/v1/events/{event_id}/evidence"),
     "listQuarantine": ("GET", "/v1/quarantine"),
     "getQuarantined": ("GET", "/v1/quarantine/{quarantine_id}"),
     "reprocess": ("POST", "/v1/quarantine/{quarantine_id}/reprocess"),
+    "listAttempts": ("GET", "/v1/attempts"),
+    "getAttempt": ("GET", "/v1/attempts/{attempt_id}"),
     "getItem": ("GET", "/v1/items/{provider}/{item_type}/{item_id}"),
     "proveInclusion": ("GET", "/v1/log/proofs/inclusion"),
     "proveConsistency": ("GET", "/v1/log/proofs/consistency"),
@@ -164,11 +169,14 @@ def test_every_schema_names_its_required_members(schema: dict[str, Any]) -> None
 
 
 def test_it_says_how_to_authenticate(schema: dict[str, Any]) -> None:
-    """By a key as a bearer token, wherever one is needed and nowhere else."""
-    assert schema["components"]["securitySchemes"]["key"] == {"type": "http", "scheme": "bearer"}
+    """By a key as a bearer token, but in a header of its own for the relay, wherever one is needed and nowhere else."""
+    schemes = schema["components"]["securitySchemes"]
+    assert schemes["key"] == {"type": "http", "scheme": "bearer"}
+    assert schemes["relay_key"] == {"type": "apiKey", "name": "x-rescind-key", "in": "header"}
     for _, path, operation in operations(schema):
         named = [list(one) for one in operation.get("security", [])]
-        assert named == ([["key"]] if path.startswith("/v1/") else []), path
+        needed = {"v1": [["key"]], "relay": [["relay_key"]]}
+        assert named == needed.get(path.split("/")[1], []), path
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 import schemathesis
 
 from tests.receiver.five import FIVE, PARTIES, PartySender
+from tests.receiver.passed_on import Calls
 from tests.receiver.service import Service, running, settings_in
 
 EXAMPLES = 12  # at random, for each operation
@@ -25,11 +26,13 @@ EXAMPLES = 12  # at random, for each operation
 NOT_ALL_IN_THE_SCHEMA = {
     "listEvents": "a cursor is what an earlier answer gave",
     "listQuarantine": "the same",
+    "listAttempts": "the same",
     "proveInclusion": "of index and leaf_hash exactly one has to be given",
     "proveConsistency": "old_size is at most new_size",
     "addSource": "which options and secrets there are depends on the scheme, and that on the provider",
     "changeSource": "the same, and something has to be changed",
     "rotateSecret": "the same",
+    "setCredential": "which headers carry credentials depends on the provider",
 }
 """Operations that refuse what the schema would let through, each with the rule that it has no words for. Of these alone
 it is not checked that whatever is valid by the schema is accepted. Every other check is made of all of them."""
@@ -70,12 +73,16 @@ def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str
     items = {name: sender.party.new_item() for name, sender in senders.items()}
     events = [sender.post(sender.party.body(items[name])).json()["event_id"] for name, sender in senders.items()]
     quarantined = [sender.post(b'{"type":"unheard.of"}').json()["quarantine_id"] for sender in senders.values()]
+    calls = Calls(service, senders["scrip"])
+    attempts = [calls.begin().id, calls.begin().id]
+    refused = calls.refused(calls.begin()).id
     service.until_published()
     page = service.client.get("/v1/events", params={"limit": 1}, headers=service.key("audit")).json()
     return {
         "path.source": [senders["capillary"].source_id, senders["scrip"].source_id, "nobody"],
         "path.source_id": [*changing, "nobody"],
-        "path.event_id": [*events, quarantined[0], "nothing"],
+        "path.event_id": [*events, quarantined[0], refused, "nothing"],
+        "path.attempt_id": [*attempts, refused, "nothing"],
         "path.quarantine_id": [*quarantined, events[0], "nothing"],
         "path.provider": ["capillary", "capillary", "nobody"],
         "path.item_type": [FIVE["capillary"].item_type],
@@ -83,7 +90,7 @@ def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str
         "path.tenant_name": ["default", "default", "nobody"],
         "path.resource": ["checkpoint", "tile/0/000.p/1", "tile/entries/000.p/1", "nothing"],
         "query.source": [senders["scrip"].source_id, "nobody"],
-        "query.cursor": [page["next_cursor"]],
+        "query.cursor": [page["next_cursor"], attempts[1]],
         "body.name": ["one", "another"],
         "body.provider": ["thanx", "voucherify"],  # their schemes are documented, and need not be given
     }

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from receiver.events import format_time, new_id, parse_time
-from receiver.intake.sourcing import Changes, Rotation, SettingError, UnusableError, change, rotate
+from receiver.intake.sourcing import Addition, Changes, Rotation, SettingError, UnusableError, change, rotate, settle
 from receiver.records.opening import Records, Tenant
 from receiver.records.secrets import MAX_SECRET
 from receiver.records.sources import (
@@ -65,7 +65,13 @@ def test_only_what_changes_is_told(records: Records, tenant: Tenant, source_id: 
     """What is as it was asked to be is no entry, no new version, and no error."""
     before, version = get_source(records, tenant, source_id), sources_version(records)
     same = Changes(
-        account="7b1c", environment="live", replay_window=300, rate_limit=None, enabled=True, scheme="standard-webhooks"
+        account="7b1c",
+        environment="live",
+        replay_window=300,
+        rate_limit=None,
+        upstream=None,
+        enabled=True,
+        scheme="standard-webhooks",
     )
 
     for asked in (same, Changes(), Changes(scheme_options={})):
@@ -166,6 +172,86 @@ def test_an_account_must_be_one_that_can_be_written(records: Records, tenant: Te
         change(records, tenant, new_id(), asked)
 
     assert refusal.value.member == "account"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "warned"),
+    [
+        ("https://api.example.com", "https://api.example.com", False),
+        ("https://API.example.com:8443/base/", "https://API.example.com:8443/base", False),
+        ("https://gate_way/a;b=c,d/~e/%2F//", "https://gate_way/a;b=c,d/~e/%2F", False),
+        ("https://[2001:db8::1]:443/", "https://[2001:db8::1]:443", False),
+        ("http://localhost:8100/", "http://localhost:8100", False),
+        ("http://127.0.0.7", "http://127.0.0.7", False),
+        ("HTTP://[::1]:8100/x", "HTTP://[::1]:8100/x", False),
+        ("http://10.0.0.1", "http://10.0.0.1", True),
+        ("http://[2001:db8::1]", "http://[2001:db8::1]", True),
+        ("http://localhost.example.com", "http://localhost.example.com", True),
+        ("https://h/" + "p" * 2038, "https://h/" + "p" * 2038, False),
+    ],
+)
+def test_an_upstream(records: Records, tenant: Tenant, source_id: str, given: str, kept: str, warned: bool) -> None:
+    """It is kept without the slash at its end; what would travel unencrypted to another machine is warned of."""
+    changed, warnings = change(records, tenant, source_id, Changes(upstream=given))
+    settled = settle(Addition(name="new", provider="thanx", upstream=given))
+    again, _ = change(records, tenant, source_id, Changes(upstream=kept))
+    gone, none = change(records, tenant, source_id, Changes(upstream=None))
+
+    assert changed.upstream == again.upstream == settled.new.upstream == kept
+    assert ["credentials travel there unencrypted" in one for one in warnings] == [True] * warned
+    assert settled.warnings == warnings
+    assert (gone.upstream, none) == (None, [])
+    assert told(tenant) == ["changed", "changed"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("", "upstream must be a URL of at most 2048 characters: http:// or https:// and a host"),
+        ("api.example.com", "upstream must be a URL"),
+        ("//api.example.com", "upstream must be a URL"),
+        ("ftp://api.example.com", "upstream must be a URL"),
+        ("https://", "upstream must be a URL"),
+        ("https:///path", "upstream must be a URL"),
+        ("https://user:hidden@h", "upstream must be a URL"),
+        ("https://hidden@h", "upstream must be a URL"),
+        ("https://h\\@other", "upstream must be a URL"),
+        ("https://h?key=hidden", "upstream must be a URL"),
+        ("https://h/?", "upstream must be a URL"),
+        ("https://h/#", "upstream must be a URL"),
+        ("https://h:", "upstream must be a URL"),
+        ("https://h:0", "upstream must be a URL"),
+        ("https://h:65536", "upstream must be a URL"),
+        ("https://h:٣", "upstream must be a URL"),
+        ("https://a..b", "upstream must be a URL"),
+        ("https://" + "a" * 64, "upstream must be a URL"),
+        ("https://hé", "upstream must be a URL"),
+        ("https://h/é", "upstream must be a URL"),
+        ("https://h/%zz", "upstream must be a URL"),
+        ("https://h/a b", "upstream must be a URL"),
+        (" https://h", "upstream must be a URL"),
+        ("https://h\n", "upstream must be a URL"),
+        ("https://h/" + "p" * 2039, "upstream must be a URL"),
+        ("https://h/a/../b", "upstream must have no segment . or .. in its path"),
+        ("https://h/./", "upstream must have no segment . or .."),
+        ("https://h/%2e%2E", "upstream must have no segment . or .."),
+        ("https://[::1", "upstream must be a URL"),
+        ("http://[1.2.3.4]", "the host of upstream is like an address, and is none"),
+        ("http://999.1.1.1", "the host of upstream is like an address, and is none"),
+        ("https://127.1", "the host of upstream is like an address, and is none"),
+    ],
+)
+def test_what_is_no_upstream(records: Records, tenant: Tenant, source_id: str, given: str, says: str) -> None:
+    """It is refused, and not repeated: there may be a password in it."""
+    for ask in (
+        lambda: change(records, tenant, source_id, Changes(upstream=given)),
+        lambda: settle(Addition(name="new", provider="thanx", upstream=given)),
+    ):
+        with pytest.raises(SettingError, match=says) as refusal:
+            ask()
+        assert (refusal.value.member, "hidden" in str(refusal.value)) == ("upstream", False)
+
+    assert told(tenant) == []
 
 
 # ---- rotation -----------------------------------------------------------------------------------------------------

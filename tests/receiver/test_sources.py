@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -9,16 +10,26 @@ import sqlalchemy as sa
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.sources import (
     NewSource,
+    NoSuchSourceError,
     Source,
     StoredSecret,
     add_source,
     load_sources,
+    relay_source,
     sources_version,
 )
 from receiver.records.tables import secrets, sources
 from translog.evidence import Leaf
 
-SHOP = NewSource("shop", "truthlocks", "standard-webhooks", {"prefix": "v1", "strict": True}, account="7b1c", test=True)
+SHOP = NewSource(
+    "shop",
+    "truthlocks",
+    "standard-webhooks",
+    {"prefix": "v1", "strict": True},
+    account="7b1c",
+    test=True,
+    upstream="http://h",
+)
 BARE = NewSource("bare", "truthlocks", "standard-webhooks", {})
 
 
@@ -48,14 +59,37 @@ def test_a_source_is_read_as_it_was_added(records: Records) -> None:
         test=True,
         rate_limit=None,
         enabled=True,
+        upstream="http://h",
         secrets=(StoredSecret(secret.id, "first secret", None, None),),
     )
     bare = loaded[bare_id]
     assert (bare.name, bare.scheme_options, bare.account, bare.test) == ("bare", {}, None, False)
+    assert bare.upstream is None
     assert facts(tenant) == [
         ("source", {"action": "added", "by": "key-1", "id": source_id}),
         ("source", {"action": "added", "by": "command", "id": bare_id}),
     ]
+
+
+def test_a_source_is_read_by_id_or_name(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is now, enabled or not, without opening its secrets; another tenant's is not there."""
+    tenant, other = records.ensure_tenant("acme"), records.ensure_tenant("other")
+    source_id = add_source(records, tenant, SHOP, "first secret")
+    add_source(records, other, SHOP, "second secret")
+    (loaded,) = [one for one in load_sources(records) if one.id == source_id]
+    monkeypatch.setattr(records.vault, "open", None)
+
+    found = [relay_source(records, tenant, given) for given in (source_id, "shop")]
+
+    assert found == [replace(loaded, secrets=())] * 2
+    with records.database.write() as tx:
+        its = sa.update(sources).where(sources.c.id == source_id)
+        tx.execute(its.values(enabled=False, upstream="http://changed"))
+    changed = relay_source(records, tenant, "shop")
+    assert (changed.enabled, changed.upstream) == (False, "http://changed")
+    for tenant_without, unknown in ((other, source_id), (tenant, "bare"), (tenant, ""), (tenant, "\0")):
+        with pytest.raises(NoSuchSourceError, match="there is no source "):
+            relay_source(records, tenant_without, unknown)
 
 
 def test_a_name_is_one_sources_within_its_tenant(records: Records) -> None:
@@ -126,6 +160,7 @@ def test_the_version_changes_with_any_change(records: Records) -> None:
         {"scheme_options": "{}"},
         {"scheme": "another"},
         {"environment": "live"},
+        {"upstream": "http://another"},
     ):
         with records.database.write() as tx:
             tx.execute(sa.update(sources).where(sources.c.id == source_id).values(change))

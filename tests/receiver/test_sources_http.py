@@ -77,7 +77,7 @@ def test_a_source_is_added(admin: Admin) -> None:
     """The answer has all there is to know of it, and the secret that was made: a delivery under it is recorded."""
     before = admin.size()
 
-    added = admin.add(name="by-http", account=ACCOUNT, rate_limit=600)
+    added = admin.add(name="by-http", account=ACCOUNT, rate_limit=600, upstream="http://127.0.0.1:8100/")
 
     secret, source_id = added.pop("secret"), added["id"]
     assert re.fullmatch(UUID7, source_id)
@@ -96,6 +96,8 @@ def test_a_source_is_added(admin: Admin) -> None:
         "replay_window": 300,
         "rate_limit": 600,
         "webhook_path": f"/webhooks/{source_id}",
+        "upstream": "http://127.0.0.1:8100",
+        "credential_since": None,
         "created_at": added["created_at"],
         "secrets": [{**listed, "not_before": None, "not_after": None}],
         "warnings": [],
@@ -162,20 +164,22 @@ def test_test_events_are_marked(admin: Admin) -> None:
 
 
 def test_a_source_is_changed(admin: Admin) -> None:
-    """The members that are given, and no others; null takes an account or a rate limit away."""
-    added = admin.add(account=ACCOUNT, rate_limit=60)
+    """The members that are given, and no others; null takes an account, a rate limit or an upstream away."""
+    added = admin.add(account=ACCOUNT, rate_limit=60, upstream="https://a")
     secret, before = added.pop("secret"), admin.size()
     path = f"/{added['id']}"
 
     changed = admin.ask("PATCH", path, {"replay_window": 60, "environment": "test", "account": None}).json()
     again = admin.ask("PATCH", path, {"replay_window": 60, "rate_limit": 60}).json()
-    last = admin.ask("PATCH", path, {"rate_limit": None, "enabled": False}).json()
+    moved = admin.ask("PATCH", path, {"upstream": "http://b.example.com/"}).json()
+    last = admin.ask("PATCH", path, {"rate_limit": None, "upstream": None, "enabled": False}).json()
 
     assert changed == {**added, "replay_window": 60, "environment": "test", "account": None}
     assert again == changed
-    assert last == {**changed, "rate_limit": None, "enabled": False}
+    assert (moved.pop("warnings") == [], moved["upstream"]) == (False, "http://b.example.com")
+    assert last == {**changed, "rate_limit": None, "upstream": None, "enabled": False}
     facts = {"by": admin.key_id, "id": added["id"]}
-    actions = ["changed", "changed", "disabled"]
+    actions = ["changed", "changed", "changed", "disabled"]
     assert admin.told(before) == [("source", {"action": action, **facts}) for action in actions]
     admin.service.refresh()
     assert Sender(admin.service, added["id"], secret).post(revoked()).status_code == 404
@@ -251,6 +255,7 @@ ADD = {"name": "refused", "provider": "truthlocks", "scheme": "token", "scheme_o
         ("POST", {"secret": "s" * 4097}, "secret", "a secret is at most 4096 bytes"),
         ("POST", {"secret": "secret with an é"}, "secret", "a token must be printable ASCII"),
         ("POST", {"secret": ["secret-in-a-list"]}, "secret", "secret must be str | null, got array"),
+        ("POST", {"upstream": "https://user:pass@h"}, "upstream", "upstream must be a URL of at most 2048 characters"),
         ("POST", {"sceme": "token"}, "sceme", "There is no member 'sceme' here; known: name, provider, scheme"),
         ("PATCH", {"name": "other"}, "name", "There is no member 'name' here; known: scheme, scheme_options"),
         ("PATCH", {"provider": "thanx"}, "provider", "There is no member 'provider'"),
@@ -259,6 +264,8 @@ ADD = {"name": "refused", "provider": "truthlocks", "scheme": "token", "scheme_o
         ("PATCH", {"scheme_options": {"strip": True}}, "scheme", "scheme token has no option 'strip'"),
         ("PATCH", {"secret": " secret"}, "secret", "a token must be printable ASCII"),
         ("PATCH", {"account": ""}, "account", "1 to 256 printable characters"),
+        ("PATCH", {"upstream": 80}, "upstream", "upstream must be str | null, got int"),
+        ("PATCH", {"upstream": "https://h/.."}, "upstream", "upstream must have no segment . or .. in its path"),
         ("PATCH", {}, None, "The body has nothing to change; it may have scheme, scheme_options, account"),
         ("SECRETS", {"overlap_seconds": -1}, "overlap_seconds", "overlap_seconds must be int >= 0"),
         ("SECRETS", {"overlap_seconds": 31622401}, "overlap_seconds", "overlap_seconds must be int <= 31622400"),
@@ -394,10 +401,12 @@ def test_no_repr_shows_a_secret() -> None:
         "replay_window": 300,
         "rate_limit": None,
         "enabled": True,
+        "upstream": None,
     }
     listed: dict[str, Any] = {
         "environment": "live",
         "webhook_path": "/",
+        "credential_since": None,
         "created_at": "",
         "secrets": [],
         "warnings": [],

@@ -5,8 +5,10 @@ import json
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -23,6 +25,32 @@ from translog.tiles import decode_bundle
 JOB = "/partner/issuance_jobs/job_xyz789"
 HEADERS = {"X-ClientId": "sandbox-client", "Accept-Version": "v4.0", "Authorization": "Bearer sandbox-token"}
 MERCHANT = {"merchant_id": "k2lye10h32l5wzo"}
+
+POINTS = (
+    "/v2/loyalties/programs/lprg_128f58429f4c4bf7b2/members/lmbr_128f962dbc8c4ba5dc"
+    "/cards/lcrd_128f962dbd8c4ba5df/pending-points/lcppb_12db4ebb0483a14091/cancel"
+)
+TOKEN = {"Authorization": "Bearer sandbox-token"}
+KEY = {"Idempotency-Key": "5b0e1f9c-0d3f-4d5c-8a55-0c7d1f2e3a4b"}
+
+ACTS: dict[str, tuple[str, dict[str, str]]] = {
+    "capillary": ("/api_gateway/v1/badges/customer/revokeEarn", TOKEN),
+    "scrip": ("/v1/redemptions/550e8400-e29b-41d4-a716-446655440001/reverse", {"X-API-Key": "scrip_sandbox"}),
+    "thanx": (f"{JOB}/revoke", HEADERS),
+    "truthlocks": ("/v1/receipts/3f0c7a1e-5d0b-4c1e-9a55-2b9c7f3d1a01/revoke", TOKEN | KEY),
+    "voucherify": (POINTS, TOKEN | {"X-App-Id": "sandbox-app", "X-App-Token": "sandbox-app-token"}),
+}
+"""Each provider's operation: its path, and the headers that it needs."""
+BODY = {"badgeMetaId": "1", "customerId": "2", "earnedBadgeId": "3", "reason": "a test", **MERCHANT}
+"""What serves each of them."""
+SHAPES = {
+    "capillary": {"data": NoneType, "errors": [{"code": int, "message": str}], "warnings": []},
+    "scrip": {"code": str, "message": str},
+    "thanx": {"error": {"code": str, "message": str}},
+    "truthlocks": {"code": str, "message": str, "http_status": int},
+    "voucherify": {"code": int, "key": str, "message": str, "details": str, "request_id": str},
+}
+"""How each documents its errors."""
 
 
 def vkey(sandbox: Sandbox) -> str:
@@ -95,13 +123,46 @@ def test_what_is_not_there_is_404(path: str, sandbox: Sandbox) -> None:
     assert answer.headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/sandbox/reset"), ("DELETE", JOB), ("POST", "/log/checkpoint")])
-def test_another_method_is_405(method: str, path: str, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(("method", "path", "other"), [("GET", "/sandbox/reset", "POST"), ("POST", "/log/x", "GET")])
+def test_another_method_is_405(method: str, path: str, other: str, sandbox: Sandbox) -> None:
     """And says which there are."""
     answer = sandbox.client.request(method, path)
 
     assert (answer.status_code, answer.json()) == (405, {"message": "This path does not take this method"})
-    assert {"POST"} if path == "/sandbox/reset" else {"GET"} <= set(answer.headers["allow"].split(", "))
+    assert other in answer.headers["allow"].split(", ")
+
+
+def shape_of(document: Any) -> Any:
+    """The names of members, and what type their values are of."""
+    if isinstance(document, dict):
+        return {name: shape_of(value) for name, value in cast("dict[str, Any]", document).items()}
+    if isinstance(document, list):
+        return [shape_of(one) for one in cast("list[Any]", document)]
+    return type(cast("object", document))
+
+
+@pytest.mark.parametrize("provider", providers.names())
+def test_every_error_under_an_issuers_path_is_in_its_shape(
+    provider: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path or a method that is not there, a body that is too large, and a fault of the sandbox's own."""
+    path, headers = ACTS[provider]
+    elsewhere = f"{issuers()[provider].base}/no/such/path"
+    answers = [sandbox.client.post(elsewhere, headers=headers), sandbox.client.delete(path, headers=headers)]
+    if provider != "voucherify":  # whose operation has no body to look at
+        answers.append(sandbox.client.post(path, headers=headers, content=b" " * 11_000_000))
+    monkeypatch.setattr(sandbox.ledger, "act", None)
+    answers.append(sandbox.client.post(path, headers=headers, json=BODY))
+
+    assert [answer.status_code for answer in answers] == [404, 405, *([413] * (len(answers) - 3)), 500]
+    assert [shape_of(answer.json()) for answer in answers] == [SHAPES[provider]] * len(answers)
+    assert "POST" in answers[1].headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/v1/receiptsx", "/v1/redemption", "/partner/"])
+def test_what_only_begins_like_an_issuers_path_is_not_its(path: str, sandbox: Sandbox) -> None:
+    """It is as any other path that is not there."""
+    assert sandbox.client.get(path).json() == {"message": "There is nothing at this path"}
 
 
 def test_a_fault_of_the_sandbox_is_500(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,8 +273,7 @@ def test_what_cannot_be_done_keeps_nothing_else_from_being_done(
             raise ValueError("this cannot be done")
 
     known = issuers()["capillary"]
-    fake = type(known)(known.name, known.routes, known.put_fixtures, go_on, known.sign, known.sends)
-    monkeypatch.setattr(app, "issuers", lambda: {"capillary": fake})
+    monkeypatch.setattr(app, "issuers", lambda: {"capillary": replace(known, go_on=go_on)})
     with opened(tmp_path) as kept:
         with kept.act("capillary") as act:
             for thing in ("good", "bad", "better"):
@@ -224,6 +284,25 @@ def test_what_cannot_be_done_keeps_nothing_else_from_being_done(
         assert [str(failure) for failure in failures] == ["this cannot be done"]
         assert [step.thing for step in kept.due()] == ["bad"]
         assert kept.log.published_size == 2
+
+
+def test_a_step_that_a_reset_forgot_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if it was seen to be due before: the job that is revoked anew has its own time."""
+    with opened(tmp_path) as kept:
+        app.put_fixtures(kept, anew=True)
+        with kept.act("thanx") as act:
+            act.later("revoking", "job_xyz789", 0)
+        [seen] = kept.due()
+        app.put_fixtures(kept, anew=True)
+        with kept.act("thanx") as act:
+            job = act.get("issuance_job", "job_xyz789") or {}
+            act.put("issuance_job", "job_xyz789", {**job, "job": {**job["job"], "state": "revoking"}})
+        monkeypatch.setattr(kept, "due", lambda: [seen])
+
+        assert app.go_on(kept) == []
+        with kept.read("thanx") as books:
+            after = books.get("issuance_job", "job_xyz789") or {}
+        assert after["job"]["state"] == "revoking"
 
 
 def test_what_is_not_due_waits(tmp_path: Path) -> None:

@@ -2,16 +2,9 @@
 
 import base64
 import json
-import os
-import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -25,12 +18,12 @@ from receiver.providers import Notice
 from receiver.sandbox.ledger import Ledger
 from receiver.server import listen
 from receiver.strictjson import parse
-from tests.receiver.service import PATIENCE, until
+from tests.receiver.service import until
 from tests.sandbox.inbox import Inbox, inbox
 from tests.sandbox.monitor import must_continue, read_checkpoint, read_log
+from tests.sandbox.process import DATA, Process, started
 from translog.note import VerifyingKey
 
-BIN = Path(sys.executable).parent
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 REDEMPTION = "/v1/redemptions/550e8400-e29b-41d4-a716-446655440001"
 HEADERS = {"X-API-Key": "scrip_sandbox"}
@@ -39,60 +32,15 @@ SENDERS = 4
 LOADED = 20  # answers in a round before the kill
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A running `receiver sandbox`."""
-
-    process: subprocess.Popen[str]
-    client: httpx2.Client
-    told: str
-    """What it said until it answered."""
-
-    @property
-    def vkey(self) -> str:
-        """The key of its log, as it said it."""
-        found = re.search(r"^The vkey of the log is (\S+)$", self.told, re.MULTILINE)
-        assert found is not None
-        return found[1]
-
-    def reverse(self, key: str) -> httpx2.Response:
-        """Take back one of a redemption's 1000.00, once however often it is asked under that key."""
-        asked = {"amount": "1.00", "idempotency_key": key, "reason": "a test"}
-        return self.client.post(f"{REDEMPTION}/reverse", headers=HEADERS, json=asked)
-
-    def end(self, number: int) -> int:
-        """Send a signal; the exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+def reverse(sandbox: Process, key: str) -> httpx2.Response:
+    """Take back one of a redemption's 1000.00, once however often it is asked under that key."""
+    asked = {"amount": "1.00", "idempotency_key": key, "reason": "a test"}
+    return sandbox.client.post(f"{REDEMPTION}/reverse", headers=HEADERS, json=asked)
 
 
 def run(folder: Path, *arguments: str, command: str = "sandbox") -> Result:
     """A command that ends at once, on the sandbox of that folder."""
-    return CliRunner().invoke(cli, [command, *arguments, "--data", str(folder / "sandbox")])
-
-
-@contextmanager
-def started(folder: Path, *arguments: str) -> Generator[Process]:
-    """The sandbox of that folder in a process of its own, on a free port; gone at the end of the block."""
-    said = folder / "said.txt"
-    with said.open("wb") as log:
-        process = subprocess.Popen(
-            [BIN / "receiver", "sandbox", "--port", "0", "--data", folder / "sandbox", *arguments],
-            stdout=log,
-            stderr=log,
-            text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("RESCIND_")},
-        )
-    try:
-        until(lambda: "startup complete" in said.read_text() or process.poll() is not None)
-        told = said.read_text()
-        listens = re.search(r"^The sandbox listens on http://(\S+):(\d+) \(data in (.+)\)$", told, re.MULTILINE)
-        assert listens is not None, told
-        with httpx2.Client(base_url=f"http://127.0.0.1:{listens[2]}", timeout=PATIENCE, trust_env=False) as client:
-            yield Process(process, client, told)
-    finally:
-        process.kill()
-        process.wait()
+    return CliRunner().invoke(cli, [command, *arguments, "--data", str(folder / DATA)])
 
 
 @pytest.fixture
@@ -191,7 +139,7 @@ def test_a_port_that_is_taken_is_said_to_be(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_one_is_said_to_be(tmp_path: Path) -> None:
     """In a sentence."""
-    (tmp_path / "sandbox").write_text("a file")
+    (tmp_path / DATA).write_text("a file")
 
     assert "File exists" in refused(run(tmp_path), 1)
     assert "File exists" in refused(run(tmp_path, command="sandbox-log-key"), 1)
@@ -226,9 +174,9 @@ def test_it_listens_on_loopback_only_unless_told_otherwise(tmp_path: Path) -> No
 def test_it_ends_in_order(number: int, tmp_path: Path) -> None:
     """With 0, and what was done is published."""
     with started(tmp_path) as sandbox:
-        assert sandbox.reverse("one").status_code == 201
+        assert reverse(sandbox, "one").status_code == 201
         assert sandbox.end(number) == 0
-    ledger = Ledger.open(tmp_path / "sandbox")
+    ledger = Ledger.open(tmp_path / DATA)
     assert ledger.log.published_size == 1
     ledger.close()
 
@@ -238,7 +186,7 @@ def test_what_it_delivers_it_says(tmp_path: Path, secret: str) -> None:
     with inbox() as there, started(tmp_path, "--deliver", f"scrip={there.url}", "--deliver-secret", secret) as sandbox:
         assert f"Notices of scrip are delivered to {there.url}" in sandbox.told
         there.answers = lambda delivery: 503 if there.count(delivery.id) < 3 else 200
-        assert sandbox.reverse("one").status_code == 201
+        assert reverse(sandbox, "one").status_code == 201
         until(lambda: there.taken)
         assert sandbox.end(signal.SIGTERM) == 0
 
@@ -272,7 +220,7 @@ class Load:
     def _send(self, number: int) -> None:
         while True:
             try:
-                answer = self._sandbox.reverse(f"{number} {time.monotonic_ns()}")
+                answer = reverse(self._sandbox, f"{number} {time.monotonic_ns()}")
             except httpx2.TransportError:
                 return
             assert answer.status_code == 201, answer.text

@@ -193,6 +193,23 @@ def test_what_nobody_was_to_be_told_is_never_told(tmp_path: Path) -> None:
     assert [one.body for one in there.came] == [b"3"]
 
 
+def test_what_one_run_was_to_tell_waits_for_the_next_that_tells(tmp_path: Path) -> None:
+    """A run in between that names somebody else, or nobody, neither sends nor forgets it; the URL is the new run's."""
+    with inbox() as gone, running(tmp_path, to(gone)) as sandbox:
+        gone.answers = lambda _: 503
+        owe(sandbox.ledger, b"1")
+        until(lambda: gone.came)
+    with inbox() as other, running(tmp_path, {"capillary": Destination(other.url, TOKEN)}) as sandbox:
+        owe(sandbox.ledger, b"2")
+        owe(sandbox.ledger, b"3", provider="capillary")
+        until(lambda: settled(sandbox))
+    with inbox() as there, running(tmp_path, to(there)) as sandbox:
+        until(lambda: settled(sandbox))
+
+    assert [one.body for one in other.came] == [b"3"]
+    assert [one.body for one in there.came] == [b"1"]
+
+
 def test_a_reset_forgets_nothing_that_is_owed(tmp_path: Path) -> None:
     """What is in the log happened, and is told of."""
     with inbox() as there, running(tmp_path, to(there)) as sandbox:

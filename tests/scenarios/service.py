@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,11 +156,15 @@ class Service:
 
 
 class Site:
-    """An installation: a data folder, a guard, and the commands run on them, of another checkout if one is given."""
+    """An installation: a data folder, a guard, and the commands run on them, of another checkout if one is given.
 
-    def __init__(self, folder: Path, checkout: Path | None = None) -> None:
+    `settings` are more of the service's, by their variables.
+    """
+
+    def __init__(self, folder: Path, checkout: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.checkout = checkout
+        self.settings = settings or {}
         self.data = folder / "data"
         self.guard = folder / "guard"
         self._log = folder / "service.log"
@@ -217,12 +221,15 @@ class Site:
         """The key that the log's checkpoints verify with."""
         return self.tell("receiver", "log-key").strip()
 
-    def start(self, guard: Path | None = None) -> Service:
-        """Start the service on a free port; it answers when this returns."""
+    def start(self, guard: Path | None = None, port: int = 0) -> Service:
+        """Start the service, on a free port unless one is given; it answers when this returns."""
         with self._log.open("ab") as log:
             began = log.tell()
             process = subprocess.Popen(
-                [BIN / "receiver", "serve", "--port", "0"], stdout=log, stderr=log, env=self._environment(guard)
+                [BIN / "receiver", "serve", "--port", str(port)],
+                stdout=log,
+                stderr=log,
+                env=self._environment(guard),
             )
         deadline = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
@@ -257,6 +264,7 @@ class Site:
             "RESCIND_GUARD": str(guard or self.guard),
             "RESCIND_PUBLISH_INTERVAL": "0.2",
             "XDG_STATE_HOME": str(self.folder / "state"),
+            **self.settings,
         }
 
 

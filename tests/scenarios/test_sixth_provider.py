@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 from receiver import providers
 from receiver.events import Via
-from receiver.providers import Call, Notice, Provider, Unfit
+from receiver.providers import Call, Inquiry, NotDone, Notice, Provider, Unfit
 from receiver.strictjson import Json, parse
 from tests.scenarios.service import BIN, Service, Site
 
@@ -176,6 +177,25 @@ def test_the_answer_is_the_event_that_is_delivered(checkout: Path, module: str) 
     assert Unfit("wrong_shape", "stamp.id is not the one in the path") == provider.operation.read(
         Call({"id": "st_2"}, {}, answer)
     )
+    assert provider.operation.item({"id": "st_1"}, {}) == told.event.item
+
+
+def test_the_record_says_what_became_of_a_call(checkout: Path, module: str) -> None:
+    """The same event once more, or that there is none; another stamp's record says nothing."""
+    provider = loaded(checkout / module)
+    lookup = provider.operation.lookup
+    assert lookup is not None
+    assert lookup.target({"id": "st/1"}, {}) == "/v1/stamps/st%2F1"
+
+    def shown(**changes: Json) -> Notice | NotDone | Unfit:
+        return lookup.read(Inquiry({"id": "st_1"}, {}, datetime.now(UTC), {"stamp": {**STAMP, **changes}}))
+
+    told, revoked = provider.read({"event": "stamp.revoked", "stamp": STAMP}), shown()
+    assert isinstance(told, Notice)
+    assert isinstance(revoked, Notice)
+    assert (revoked.event, revoked.key, revoked.digest, revoked.via) == (told.event, told.key, told.digest, Via.POLL)
+    assert shown(revoked_at=None) == NotDone("the stamp is not revoked")
+    assert shown(id="st_2") == Unfit("wrong_shape", "stamp.id is not the one asked for")
 
 
 def test_without_the_file_there_is_no_such_provider(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.translog.samples import DELIVERY, EVIDENCE, FACTS, KEY, LEAF, LEAF_ID, POLICY, STRANGER, Log, evidence_file
 from translog import cli, note
-from translog.canonical import encode
+from translog.canonical import Value, encode
 from translog.evidence import Delivery, Evidence, Opening
 from translog.note import Kind, SigningKey, VerifyingKey
 
@@ -130,8 +130,10 @@ class TestVerify:
                 {"scheme": "standard-webhooks/v1a"},
                 "its signature (standard-webhooks/v1a) verified; that was not checked again",
             ),
-            ({"scheme": None, "via": "relay"}, "The operator made the call itself and recorded the answer"),
-            ({"scheme": None, "via": "poll"}, "The operator asked the provider and recorded the answer"),
+            ({"scheme": "upstream", "via": "relay"}, "The operator made the call itself and recorded the answer"),
+            ({"scheme": "upstream", "via": "poll"}, "The operator asked the provider and recorded the answer"),
+            ({"scheme": "upstream", "via": "poll"}, "That it was this call that did it"),
+            ({"attempt": "intent-1"}, "recorded that as the attempt intent-1: the evidence of that id shows it"),
             ({"via": "declared"}, "made by the operator's own systems, not by the provider"),
             ({"test": True}, "this comes from a test source"),
         ],
@@ -143,6 +145,50 @@ class TestVerify:
         code, output, _ = run("verify", str(path), "--key", VKEY)
         assert code == 0
         assert sentence in words(output)
+
+    def test_an_answer_is_no_signed_notice(self, run: Run, tmp_path: Path) -> None:
+        """Nobody shares a secret about what the operator was answered, so none is spoken of."""
+        for kind, via in (("revocation", {"via": "relay"}), ("revocation", {"via": "poll"}), ("quarantine", {})):
+            leaf = replace(LEAF, kind=kind, facts={**FACTS, "scheme": "upstream", "attempt": "intent-1", **via})
+            path = write(tmp_path, evidence_file(replace(EVIDENCE, entry=leaf.encode())))
+            code, output, _ = run("verify", str(path), "--key", VKEY)
+            assert code == 0
+            assert "share (" not in words(output)
+            assert "the provider signed nothing of it" in words(output)
+
+    @pytest.mark.parametrize(
+        ("facts", "said"),
+        [
+            ({"key": "key-1"}, ["API key key-1", "or that the provider was called at all"]),
+            ({"outcome": "refused", "status": 422}, ["status 422", "refused the call, with the status 422."]),
+            ({"outcome": "not_sent"}, ["nothing of the call has reached the provider"]),
+            ({"outcome": "not_done"}, ["had no effect, by the provider's own record"]),
+            ({"outcome": "duplicate", "first": "event-1"}, ["told by event-1", "of which the record event-1 tells"]),
+            ({"outcome": "repeated", "first": "event-1"}, ["made again", "that the record event-1 tells of both"]),
+            ({"outcome": "melted"}, ["this became of the call: melted"]),
+        ],
+    )
+    def test_a_call_that_was_passed_on(
+        self, run: Run, tmp_path: Path, facts: dict[str, Value], said: list[str]
+    ) -> None:
+        """Its intent, and an answer that is no event: neither takes anything back, and both are the operator's word."""
+        told = {
+            "event": "POST /v1/things/{id}/revoke",
+            "provider": "acme",
+            "source": "source-1",
+            "test": False,
+            **facts,
+        }
+        if "outcome" in facts:
+            told["attempt"] = "intent-1"
+            said = [*said, "attempt intent-1", "That this call took anything back.", "as the attempt intent-1"]
+        leaf = replace(LEAF, kind="attempt", facts=told)
+        path = write(tmp_path, evidence_file(replace(EVIDENCE, entry=leaf.encode())))
+        code, output, _ = run("verify", str(path), "--key", VKEY)
+        assert code == 0
+        for text in (*said, f"record attempt {LEAF_ID}", "item receipt 3f0c", "the provider signed nothing of it"):
+            assert text in words(output)
+        assert "share (" not in words(output)
 
     def test_withheld(self, run: Run, tmp_path: Path) -> None:
         """Without the openings the record verifies, and item and delivery are said to be withheld."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from receiver.records.opening import Records
+from tests.receiver.fsck.calls import Filled, fill_calls
 from tests.receiver.fsck.copies import Copy, fill
 from tests.receiver.service import settings_in
 
@@ -32,3 +33,18 @@ def open_copy(copy: Copy) -> Generator[Records]:
     records = Records.open(copy.settings)
     yield records
     records.close()
+
+
+@pytest.fixture(scope="session")
+def passed_on(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with the data of a service that passed calls on, and the ids of what it wrote."""
+    folder = tmp_path_factory.mktemp("passed-on")
+    return folder, fill_calls(settings_in(folder))
+
+
+@pytest.fixture
+def calls(passed_on: tuple[Path, dict[str, str]], tmp_path: Path) -> Filled:
+    """A copy of it."""
+    folder, ids = passed_on
+    shutil.copytree(folder, tmp_path / "calls")
+    return Filled(Copy(settings_in(tmp_path / "calls")), ids)

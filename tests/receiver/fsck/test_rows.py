@@ -83,6 +83,9 @@ def test_rows_that_nothing_stands_for(copy: Copy) -> None:
             ["occurred_at is None, the event's '2026-11-20T08:59:58.000000Z'"],
         ),
         (QUARANTINE, "reason = 'not_json'", ["reason is 'not_json', the entry's fact 'wrong_shape'"]),
+        (QUARANTINE, "via = 'poll'", ["via is 'poll', and the entry names no call that was passed on"]),
+        (MISMATCH, "via = 'relay'", ["via is 'relay', and the entry names no call that was passed on"]),
+        (MISMATCH, "scheme = 'upstream'", ["scheme is 'upstream', and the entry names no call that was passed on"]),
         (QUARANTINE, "event = 'receipt.revoked'", ["event is given, which a quarantine has not"]),
         (QUARANTINE, "event_data = x'00'", ["the event is given, and the entry does not commit to it"]),
         (

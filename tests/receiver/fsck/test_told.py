@@ -6,6 +6,7 @@ from receiver.events import Kind, new_id
 from receiver.intake.sourcing import Changes, Rotation, change, rotate
 from receiver.records import journal
 from receiver.records.apikeys import Scope, create_key, revoke_key
+from receiver.records.credentials import set_credential
 from receiver.records.opening import Records
 from tests.receiver.fsck.copies import FIRST, LOG, Copy
 
@@ -114,6 +115,37 @@ def test_a_secret_that_does_not_open(copy: Copy) -> None:
     assert line.startswith(f"records: secret {secret}: secret/{secret} does not open with this data key")
     copy.damage("UPDATE secrets SET source_id = 'nobody'")
     assert f"records: secret {secret}: is of the source nobody, which is not there" in copy.found()
+
+
+def test_a_credential_that_was_told_of(copy: Copy, open_copy: Records) -> None:
+    """It must be there, and none may be that was not told of, or was told to be removed."""
+    tenant, source_id = open_copy.tenant("default"), copy.one("SELECT id FROM sources")
+    set_credential(open_copy, tenant, source_id, [("x-api-key", "k")])
+    assert copy.found() == []
+    sealed = copy.one("SELECT value FROM credentials")
+    copy.damage("DELETE FROM credentials")
+    assert copy.found() == [f"records: source {source_id}: has no credential, and the entries say otherwise"]
+    set_credential(open_copy, tenant, source_id, [("x-api-key", "l")])
+    set_credential(open_copy, tenant, source_id, None)
+    assert copy.found() == []
+    copy.damage("INSERT INTO credentials VALUES (?, ?, '2026')", source_id, sealed)
+    assert copy.found() == [f"records: source {source_id}: has a credential, and the entries say otherwise"]
+
+
+def test_a_credential_that_does_not_open(copy: Copy, open_copy: Records) -> None:
+    """One that was changed is named, and one of a source that is not there, which was sealed for another."""
+    tenant, source_id = open_copy.tenant("default"), copy.one("SELECT id FROM sources")
+    set_credential(open_copy, tenant, source_id, [("x-api-key", "k")])
+    copy.flip("credentials", "value", "1")
+    [line] = copy.found()
+    does_not_open = "does not open with this data key"
+    assert line.startswith(f"records: credential of {source_id}: credential/{source_id} {does_not_open}")
+    copy.flip("credentials", "value", "1")
+    copy.damage("UPDATE credentials SET source_id = 'nobody'")
+    found = copy.found()
+    assert found[0] == f"records: source {source_id}: has no credential, and the entries say otherwise"
+    assert "records: credential of nobody: its source is not there" in found
+    assert found[-1].startswith(f"records: credential of nobody: credential/nobody {does_not_open}")
 
 
 @pytest.mark.parametrize(

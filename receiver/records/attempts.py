@@ -1,0 +1,191 @@
+"""Calls that were passed on to a provider, and what became of each.
+
+A call has an *intent*: a delivery of the kind `attempt`, durable before the provider is called. What the provider
+answered is an event, or else an *answer*: a delivery of the same kind that says why there is none. Either way the row
+of `attempts` names it, and is written in the same transaction. So after a crash at any line a call has an intent, and
+an outcome or none: then nobody knows yet what became of it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from urllib.parse import unquote
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from receiver.events import Item, Kind, format_time, parse_time
+from receiver.providers import Operation, Provider
+from receiver.records.tables import attempts, deliveries
+from receiver.strictjson import Json, NotJson, parse
+from translog.errors import FormatError
+from translog.evidence import Delivery, Leaf, Opening
+from translog.store import entries
+
+METHOD, PATH, STATUS = ":method", ":path", ":status"
+"""Under these names a request's line and an answer's status are kept among the headers (RFC 9113 section 8.3)."""
+
+FOLLOW_AFTER = timedelta(seconds=1)
+"""How soon it is looked what has become of what is under way."""
+
+
+class Ended(StrEnum):
+    """What became of a call. `NOT_DONE` and `QUARANTINED` give way to whatever is known later; the others stay."""
+
+    RECORDED = "recorded"
+    """An event tells of it."""
+    DUPLICATE = "duplicate"
+    """It was answered as an earlier call was: what told of that one tells of both."""
+    MISMATCH = "mismatch"
+    QUARANTINED = "quarantined"
+    """The answer was a success, but not as it is documented."""
+    REFUSED = "refused"
+    NOT_SENT = "not_sent"
+    """Nothing of it has reached the provider."""
+    REPEATED = "repeated"
+    """It was made again under the same idempotency key, and what became of that is what became of it."""
+    NOT_DONE = "not_done"
+    """By the provider's own record it had no effect."""
+
+
+_GIVE_WAY = (Ended.NOT_DONE.value, Ended.QUARANTINED.value)
+
+
+class Attempt(Struct, frozen=True):
+    """A call that was passed on, as far as what is recorded of it needs to know."""
+
+    id: str
+    """Of its intent."""
+    key_id: str
+    """Of the API key that it was made with."""
+    item: Item
+    """What it is about."""
+    path: Mapping[str, str]
+    """The parameters in its path."""
+    request: dict[str, Json]
+    """The JSON it sent; empty if that was none."""
+    called_at: datetime
+    idempotency: bytes | None
+    """`receiver.records.keyed.idempotency_key`; None if it had none."""
+    settle_at: datetime | None = None
+    """Of an intent: when to look what became of it, should it have no outcome by then."""
+    ended: Ended | None = None
+    """Of an answer that is no event: what it says. Of an intent and of an event None."""
+    first_id: str | None = None
+    """Of such an answer: the delivery that told of the act already."""
+    status: int | None = None
+    """Of the upstream's answer, if there was one."""
+
+
+def begin(tx: sa.Connection, source_id: str, attempt: Attempt) -> None:
+    """Keep a new call, whose intent has its row."""
+    tx.execute(
+        sa.insert(attempts).values(
+            id=attempt.id,
+            source_id=source_id,
+            key_id=attempt.key_id,
+            idempotency=attempt.idempotency,
+            next_at=None if attempt.settle_at is None else format_time(attempt.settle_at),
+            looks=0,
+        )
+    )
+
+
+def end(tx: sa.Connection, attempt: Attempt, ended: Ended, outcome_id: str, now: str, *, follow: bool) -> None:
+    """Note what became of a call: the delivery of that id tells of it. With `follow` it is asked after again.
+
+    What was known before stays, unless it may give way. Calls of unknown outcome with the same idempotency key are
+    looked at now: this one may have told what became of them.
+    """
+    columns = attempts.c
+    this = sa.update(attempts).where(columns.id == attempt.id)
+    looking = {"next_at": format_time(parse_time(now) + FOLLOW_AFTER) if follow else None, "looks": 0}
+    if ended is Ended.RECORDED:  # what was followed may have ended with this event
+        tx.execute(this.values(**looking))
+    may_change = sa.or_(columns.outcome.is_(None), columns.outcome.in_(_GIVE_WAY))
+    values = {"outcome": ended.value, "outcome_id": outcome_id, "status": attempt.status, "ended_at": now}
+    tx.execute(this.where(may_change).values(**values, **looking))
+    if attempt.idempotency is not None and ended in {Ended.RECORDED, Ended.DUPLICATE, Ended.MISMATCH}:
+        others = sa.update(attempts).where(columns.idempotency == attempt.idempotency, columns.outcome.is_(None))
+        tx.execute(others.values(next_at=now))
+
+
+def ended(tx: sa.Connection, ids: Iterable[str]) -> set[str]:
+    """Those of the calls that have an outcome which does not give way."""
+    wanted = list(ids)
+    if not wanted:
+        return set()
+    query = sa.select(attempts.c.id).where(attempts.c.id.in_(wanted), attempts.c.outcome.not_in(_GIVE_WAY))
+    return set(tx.execute(query).scalars())
+
+
+_ATTEMPT: sa.Select[*tuple[Any, ...]] = (
+    sa.select(
+        deliveries.c.id,
+        deliveries.c.headers,
+        deliveries.c.body,
+        deliveries.c.event_data,
+        deliveries.c.event_salt,
+        deliveries.c.delivery_salt,
+        deliveries.c.received_at,
+        entries.c.data.label("entry"),
+        attempts.c.key_id,
+        attempts.c.idempotency,
+    )
+    .join_from(deliveries, attempts, attempts.c.id == deliveries.c.id)
+    .join(entries, sa.and_(entries.c.log_id == deliveries.c.log_id, entries.c.index == deliveries.c.log_index))
+    .where(deliveries.c.id == sa.bindparam("id"), deliveries.c.kind == Kind.ATTEMPT.value)
+)
+
+
+def load_attempt(tx: sa.Connection, provider: Provider, intent_id: str) -> Attempt | None:
+    """A call by the id of its intent; None if there is none, it is erased, or it is not what was logged."""
+    row = tx.execute(_ATTEMPT, {"id": intent_id}).one_or_none()
+    if row is None or not _is_as_logged(row):
+        return None
+    item: dict[str, str] = json.loads(row.event_data)["item"]
+    path, request = asked(provider.operation, row.headers, bytes(row.body))
+    return Attempt(
+        id=row.id,
+        key_id=row.key_id,
+        item=Item(item["type"], item["id"]),
+        path=path,
+        request=request,
+        called_at=parse_time(row.received_at),
+        idempotency=None if row.idempotency is None else bytes(row.idempotency),
+    )
+
+
+def _is_as_logged(row: sa.Row[Any]) -> bool:
+    """Whether an intent's row opens its leaf: evidence is made of it, and rows can be changed."""
+    if None in (row.headers, row.body, row.event_data, row.event_salt, row.delivery_salt):
+        return False
+    try:
+        leaf = Leaf.parse(bytes(row.entry))
+        request = Delivery(tuple((name, value) for name, value in json.loads(row.headers)), bytes(row.body)).encode()
+        opened = (
+            Opening(bytes(row.event_data), bytes(row.event_salt)).commitment("event"),
+            Opening(request, bytes(row.delivery_salt)).commitment("delivery"),
+        )
+    except (FormatError, ValueError, TypeError):
+        return False
+    told = (leaf.id, leaf.event, leaf.delivery, leaf.facts.get("key"), leaf.facts.get("received_at"))
+    return told == (row.id, *opened, row.key_id, row.received_at)
+
+
+def asked(operation: Operation, headers: str, body: bytes) -> tuple[dict[str, str], dict[str, Json]]:
+    """What a call asked, by its intent's row: the parameters in its path, and its JSON, empty if it had none."""
+    kept: dict[str, Any] = dict(json.loads(headers))
+    names, values = operation.path.split("/"), str(kept.get(PATH, "")).split("/")
+    path = {name[1:-1]: unquote(value) for name, value in zip(names, values, strict=False) if name.startswith("{")}
+    return path, request_json(body)
+
+
+def request_json(body: bytes) -> dict[str, Json]:
+    """The JSON object that a request's body is; empty if it is none."""
+    try:
+        return parse(body)
+    except NotJson:
+        return {}

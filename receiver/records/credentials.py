@@ -1,0 +1,77 @@
+"""The read-only credential of a source: what its provider is asked with about the calls that were passed on.
+
+What became of such a call may be known to the provider alone. Where it has a record to be asked, the credential is the
+header, or the headers, that the question carries; the callers' own are never kept. A source has one credential or none.
+It is kept encrypted under the data key, bound to its source, is in no entry of the log, and is shown nowhere.
+
+Setting or removing it is a change of the source: one transaction under its log's lock, with the entry that tells of it.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+import sqlalchemy as sa
+
+from receiver.events import Kind, format_time
+from receiver.records.journal import change
+from receiver.records.opening import Records, Tenant
+from receiver.records.sources import get_source
+from receiver.records.tables import attempts, credentials
+
+MAX_CREDENTIAL = 8192
+"""Bytes of the names and values of a credential's headers, together."""
+
+SET, REMOVED = "credential", "credential_removed"
+"""What the log calls the two changes."""
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+"""Names, in lower case, and values; printable ASCII."""
+
+
+def set_credential(
+    records: Records,
+    tenant: Tenant,
+    source_id: str,
+    headers: Sequence[tuple[str, str]] | None,
+    by: str = "command",
+) -> bool:
+    """Give a source a credential, instead of the one it has, or with None remove that; and log it.
+
+    False if there was none to remove: then nothing is changed. With a new one the provider can be asked again, so every
+    call of the source whose outcome is unknown is due at once. Raises NoSuchSourceError.
+    """
+    get_source(records, tenant, source_id)  # a source is never removed: what is there now is there under the lock
+    with change(records.database, tenant.log) as changing:
+        tx = changing.tx
+        its = sa.delete(credentials).where(credentials.c.source_id == source_id)
+        if tx.execute(its).rowcount == 0 and headers is None:
+            return False
+        if headers is not None:
+            value = records.vault.seal(_place(source_id), json.dumps(list(headers)).encode())
+            tx.execute(sa.insert(credentials).values(source_id=source_id, value=value, created_at=changing.now))
+            unknown = sa.update(attempts).where(attempts.c.source_id == source_id, attempts.c.outcome.is_(None))
+            # By the clock that tells what is due: the log's time may stand ahead of it.
+            tx.execute(unknown.values(next_at=format_time(datetime.now(UTC))))
+        action = REMOVED if headers is None else SET
+        changing.tell(Kind.SOURCE, {"action": action, "by": by, "id": source_id})
+    return True
+
+
+def find_credential(records: Records, source_id: str) -> Headers | None:
+    """A source's credential in the clear; None if it has none.
+
+    Raises VaultError if it does not open with this data key, or was another source's.
+    """
+    with records.database.read() as tx:
+        its = sa.select(credentials.c.value).where(credentials.c.source_id == source_id)
+        sealed = tx.execute(its).scalar_one_or_none()
+    if sealed is None:
+        return None
+    opened: list[list[str]] = json.loads(records.vault.open(_place(source_id), bytes(sealed)))
+    return tuple((name, value) for name, value in opened)
+
+
+def _place(source_id: str) -> str:
+    return f"credential/{source_id}"

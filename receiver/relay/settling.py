@@ -1,0 +1,437 @@
+"""Calls that are open: of unknown outcome, for no answer was recorded; or *followed*, for what they began goes on.
+
+What became of a call of unknown outcome is found out in this order:
+
+    another call    with its idempotency key was answered as done: that answer tells of both
+    the record      the provider's documented GET (`receiver.providers.Lookup`), asked with the source's read-only
+                    credential, says that it was done, or that it had no effect
+
+What has begun is followed by the same GET, until the record says that it has ended. No call is made again.
+
+Several receivers, and the command beside them, may look at the same call. In the background the one looks that puts the
+next look off; if it dies then, the call is due again at that time. Whatever two of them record of one call, or one of
+them while the answer comes in, is found by its keys under the log's lock (`receiver.intake.batch`): the second adds
+nothing, or, if its source is another, one more event about the same act.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from receiver import providers
+from receiver.events import Effect, format_time, parse_time
+from receiver.intake.submission import Outcome, Submission
+from receiver.providers import Inquiry, Lookup, Notice, Unfit
+from receiver.records.attempts import FOLLOW_AFTER, Attempt, Ended, load_attempt
+from receiver.records.credentials import find_credential
+from receiver.records.opening import Records, RecordsError, Tenant
+from receiver.records.sources import relay_source
+from receiver.records.tables import attempts, deliveries, sources, tenants
+from receiver.records.vault import VaultError
+from receiver.relay import entries
+from receiver.relay.entries import SETTLE_MARGIN, Party
+from receiver.relay.upstream import Answer, Upstream
+from receiver.strictjson import NotJson, parse
+
+EVERY = 0.5
+"""Seconds between two looks at what is due: what was begun is often over in a second or two."""
+
+AT_ONCE = 16
+"""Sources that are asked at the same time; of each, one call after the other. So an upstream that does not answer holds
+up no other source's calls, and none is asked for more at a time than by one patient caller."""
+
+FOLLOW_MOST = timedelta(minutes=5)
+"""What was begun is asked after 1, 2, 4 … seconds later, at last this often: of what takes long it is soon enough."""
+
+FOLLOW_FOR = timedelta(days=7)
+"""What has not ended after so long is stuck at the provider, and no look will end it."""
+
+UNKNOWN_AFTER = timedelta(minutes=1)
+"""Where the record cannot be asked or does not tell, it is asked again 1, 2, 4 … minutes later: it may be an outage."""
+
+UNKNOWN_MOST = timedelta(hours=1)
+"""At last this often: soon enough for whoever has mended what was wrong."""
+
+UNKNOWN_FOR = timedelta(days=30)
+"""What could not be found out in so long, nobody is about to mend. A new credential makes it due all the same."""
+
+Record: TypeAlias = Callable[[Submission], Awaitable[Outcome]]
+
+_OK = 200
+_ID = re.compile("[0-9a-f-]{36}")
+_TOLD = (Ended.RECORDED.value, Ended.DUPLICATE.value, Ended.MISMATCH.value)
+_IN_WORDS = {
+    Ended.RECORDED: "an event tells of it",
+    Ended.DUPLICATE: "it is what an event told of already",
+    Ended.MISMATCH: "it differs from what an event told of it already",
+    Ended.QUARANTINED: "what was said of it is in quarantine",
+    Ended.REFUSED: "the provider refused it",
+    Ended.NOT_SENT: "nothing of it has reached the provider",
+    Ended.REPEATED: "it was made again with its idempotency key, and answered then",
+    Ended.NOT_DONE: "by the provider's record it had no effect",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class NoSuchAttemptError(RecordsError):
+    """There is no call of that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is known of a call after a look."""
+
+    id: str
+    """Of its intent."""
+    outcome: Ended | None
+    """None: unknown."""
+    outcome_id: str | None
+    """Of the delivery that tells of it."""
+    under_way: bool
+    """What it began had not ended, as far as is known."""
+    said: str
+    """What became of it, or why it is open, in words for whoever runs the service; never a credential."""
+    failed: bool = False
+    """It is open because the provider's record cannot be asked, or does not tell."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a later look may find out more."""
+        return self.outcome is None or self.under_way
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A call that is open."""
+
+    party: Party
+    attempt: Attempt
+    outcome: Ended | None
+    """None: unknown. Else it is followed."""
+    outcome_id: str | None
+    first_id: str | None
+    """Of a delivery that tells what became of another call with its idempotency key."""
+
+    def open(self, said: str, *, failed: bool = False) -> Settled:
+        """It stays as it is, for that reason."""
+        return Settled(self.attempt.id, self.outcome, self.outcome_id, self.outcome is not None, said, failed=failed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What the provider's record of a call is asked with."""
+
+    lookup: Lookup
+    upstream: str
+    target: str
+    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A call to be looked at now, as it was read."""
+
+    id: str
+    next_at: str
+    looks: int
+    since: datetime
+    """When it was made; if it is followed, when its outcome was recorded."""
+    followed: bool
+
+    def later(self, now: datetime) -> datetime | None:
+        """When to look again, should this look leave it open; None: never."""
+        first, most, patience = UNKNOWN_AFTER, UNKNOWN_MOST, UNKNOWN_FOR
+        if self.followed:
+            first, most, patience = FOLLOW_AFTER, FOLLOW_MOST, FOLLOW_FOR
+        if now - self.since >= patience:
+            return None
+        return now + min(first * 2 ** min(self.looks, 16), most)
+
+
+class Settler:
+    """Settles and follows calls. Used on one loop; the database is asked in threads."""
+
+    def __init__(self, records: Records, upstream: Upstream, record: Record) -> None:
+        """`record` keeps a submission; it returns once that is durable, and raises if nothing is known to be kept."""
+        self._records = records
+        self._upstream = upstream
+        self._record = record
+        self._warned: dict[str, set[str]] = {}  # by source: what was logged since it last went well
+
+    async def run(self) -> None:
+        """Look at what is due, for ever. What fails is logged once, and tried again later."""
+        busy: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                await asyncio.sleep(EVERY)
+                busy = {source_id: task for source_id, task in busy.items() if not task.done()}
+                try:
+                    due = await asyncio.to_thread(self._due, list(busy))
+                except Exception as error:  # noqa: BLE001  (a database out of reach now is back later)
+                    self._warn("", f"{type(error).__name__}: {error}")
+                    continue
+                self._warned.pop("", None)
+                for source_id, its in due.items():
+                    busy[source_id] = asyncio.create_task(self._look_at(source_id, its))
+        finally:
+            for task in busy.values():
+                task.cancel()
+            await asyncio.gather(*busy.values(), return_exceptions=True)
+
+    async def settle(self, attempt_id: str) -> Settled:
+        """Look at one call now, whether it is due or not, and record what is found out.
+
+        Raises NoSuchAttemptError, what `record` raises, and SQLAlchemy's errors for a database out of reach.
+        """
+        case = await asyncio.to_thread(self._case, attempt_id)
+        if isinstance(case, Settled):
+            return case
+        if case.first_id is not None:
+            return await self._keep(case, entries.repeated(case.party, case.attempt, case.first_id, datetime.now(UTC)))
+        question = await asyncio.to_thread(self._question, case)
+        return question if isinstance(question, Settled) else await self._ask(case, question)
+
+    # ---- what is due ------------------------------------------------------------------------------------------------
+
+    def _due(self, busy: Sequence[str]) -> dict[str, list[_Due]]:
+        """What is due, longest due first, by source; of sources that are not busy."""
+        query = _DUE.where(attempts.c.source_id.not_in(busy)).limit(max(0, AT_ONCE - len(busy)))
+        with self._records.database.read() as tx:
+            rows = tx.execute(query, {"now": format_time(datetime.now(UTC))}).all()
+        due: dict[str, list[_Due]] = {}
+        for row in rows:
+            since = parse_time(row.received_at if row.ended_at is None else row.ended_at)
+            one = _Due(row.id, row.next_at, row.looks, since, followed=row.outcome is not None)
+            due.setdefault(row.source_id, []).append(one)
+        return due
+
+    async def _look_at(self, source_id: str, due: Sequence[_Due]) -> None:
+        for one in due:
+            try:
+                if not await asyncio.to_thread(self._claim, one):
+                    continue
+                settled = await self.settle(one.id)
+            except Exception as error:  # noqa: BLE001  (of this one, which is due again later; the others are now)
+                self._warn(source_id, f"{type(error).__name__}: {error}")
+                continue
+            if settled.failed:
+                self._warn(source_id, settled.said)
+            else:
+                self._warned.pop(source_id, None)
+
+    def _claim(self, due: _Due) -> bool:
+        """Put the next look off; whether this one is ours. A crash after it leaves the call to that next look."""
+        later = due.later(datetime.now(UTC))
+        its = sa.update(attempts).where(attempts.c.id == due.id, attempts.c.next_at == due.next_at)
+        values = {"next_at": None if later is None else format_time(later), "looks": due.looks + 1}
+        with self._records.database.write() as tx:
+            return tx.execute(its.values(**values)).rowcount == 1
+
+    def _warn(self, source_id: str, said: str) -> None:
+        warned = self._warned.setdefault(source_id, set())
+        if said not in warned:
+            warned.add(said)
+            of = f" to source {source_id}" if source_id else ""
+            _log.warning("what became of calls%s is not found out: %s", of, said)
+
+    # ---- what there is to settle ------------------------------------------------------------------------------------
+
+    def _case(self, attempt_id: str) -> _Case | Settled:
+        with self._records.database.read() as tx:
+            row = _row(tx, attempt_id)
+        outcome = None if row.outcome is None else Ended(row.outcome)
+        if outcome is not None and row.next_at is None and not _is_under_way(row.effect):
+            return _as_it_is(row)
+        said = "what it asked for is erased, so the provider's record cannot be asked"
+        try:
+            provider = providers.get(row.provider)
+        except ValueError as error:
+            said = str(error)
+        else:
+            tenant = self._records.tenant(row.tenant)
+            party = Party(relay_source(self._records, tenant, row.source_id), tenant, provider)
+            with self._records.database.read() as tx:
+                attempt = load_attempt(tx, provider, attempt_id)
+                first_id = None if outcome is not None else _told_by_another(tx, row)
+            if attempt is not None:
+                return _Case(party, attempt, outcome, row.outcome_id, first_id)
+        return Settled(row.id, outcome, row.outcome_id, outcome is not None, said)
+
+    def _question(self, case: _Case) -> _Question | Settled:
+        """What to ask, or what is missing for that."""
+        source, lookup, attempt = case.party.source, case.party.provider.operation.lookup, case.attempt
+        if lookup is None and attempt.idempotency is None:
+            none = "the provider has neither a record to ask nor an idempotency key"
+            return case.open(f"{none}: it stays unknown, look there yourself")
+        if lookup is None:
+            return case.open("the provider has no record to ask; repeat the call with the same idempotency key")
+        if not source.enabled:
+            return case.open(f"source {source.name} is disabled: receiver source enable")
+        if source.upstream is None:
+            return case.open(f"source {source.name} has no upstream: receiver source set --upstream")
+        try:
+            credential = find_credential(self._records, source.id)
+        except VaultError as error:
+            return case.open(str(error), failed=True)
+        if credential is None:
+            return case.open(f"source {source.name} has no read-only credential: receiver source credential")
+        headers = tuple((name.encode(), value.encode()) for name, value in (*lookup.headers.items(), *credential))
+        return _Question(lookup, source.upstream, lookup.target(attempt.path, attempt.request), headers)
+
+    # ---- asking, and recording --------------------------------------------------------------------------------------
+
+    async def _ask(self, case: _Case, question: _Question) -> Settled:
+        party, attempt, target = case.party, case.attempt, question.target
+        asked_at = datetime.now(UTC)
+        said = await self._upstream.get(question.upstream, target, question.headers)
+        if not isinstance(said, Answer):
+            return case.open(f"the provider's record cannot be asked: {said.reason}", failed=True)
+        if said.status != _OK:
+            return case.open(f"the provider's record cannot be read: the answer is {said.status}", failed=True)
+        try:
+            record = parse(said.body)
+        except NotJson as error:
+            return case.open(f"the provider's record cannot be read: {error}", failed=True)
+        reading = question.lookup.read(Inquiry(attempt.path, attempt.request, attempt.called_at, record))
+        if isinstance(reading, Unfit):
+            return case.open(f"the provider's record does not tell: {reading.message}", failed=True)
+        now = datetime.now(UTC)
+        if isinstance(reading, Notice):
+            if case.outcome is not None and _is_under_way(reading.event.effect):
+                return case.open("by the provider's record it has not ended yet")
+            return await self._keep(case, entries.recorded_there(party, attempt, reading, target, said.body, now))
+        if case.outcome is not None:
+            return case.open(f"the provider's record denies it: {reading.message}", failed=True)
+        # By the time of asking: what the record did not hold then may be in it by the time of the answer.
+        if asked_at < attempt.called_at + timedelta(seconds=self._records.settings.relay_timeout) + SETTLE_MARGIN:
+            return case.open(f"the call may still be under way, though {reading.message}")
+        return await self._keep(case, entries.not_done(party, attempt, target, said.body, now))
+
+    async def _keep(self, case: _Case, submission: Submission) -> Settled:
+        """Record it, unless what became of the call was recorded meanwhile; what is known of the call then."""
+        as_it_is = await asyncio.to_thread(self._as_it_is, case)
+        if as_it_is.outcome is not case.outcome:
+            return as_it_is
+        kept = await self._record(submission)
+        if case.outcome is None:
+            return await asyncio.to_thread(self._as_it_is, case)
+        if not kept.new:  # another call about the same item was followed to this end: nothing more is written of it
+            await asyncio.to_thread(self._follow_no_more, case)
+        said = f"what it began has ended: {kept.status} {kept.id}, entry {kept.log_index}"
+        return Settled(case.attempt.id, case.outcome, case.outcome_id, under_way=False, said=said)
+
+    def _as_it_is(self, case: _Case) -> Settled:
+        with self._records.database.read() as tx:
+            return _as_it_is(_row(tx, case.attempt.id))
+
+    def _follow_no_more(self, case: _Case) -> None:
+        its = sa.update(attempts).where(attempts.c.id == case.attempt.id, attempts.c.outcome.is_not(None))
+        with self._records.database.write() as tx:
+            tx.execute(its.values(next_at=None))
+
+
+# ---- what is there ---------------------------------------------------------------------------------------------------
+
+
+def open_attempts(records: Records, tenant: Tenant, source_id: str | None = None) -> list[str]:
+    """The ids of a tenant's calls that are of unknown outcome or followed, of one source or of all, oldest first."""
+    query = _OF_TENANT.where(sa.or_(attempts.c.outcome.is_(None), attempts.c.next_at.is_not(None)))
+    if source_id is not None:
+        query = query.where(attempts.c.source_id == source_id)
+    with records.database.read() as tx:
+        return list(tx.execute(query, {"tenant": tenant.id}).scalars())
+
+
+def must_be_attempts(records: Records, tenant: Tenant, ids: Sequence[str]) -> None:
+    """Raises NoSuchAttemptError if one of these is not the id of a call of the tenant's."""
+    query = _OF_TENANT.where(attempts.c.id.in_([one for one in ids if _ID.fullmatch(one)]))
+    with records.database.read() as tx:
+        found = set(tx.execute(query, {"tenant": tenant.id}).scalars())
+    for one in ids:
+        if one not in found:
+            raise _no_attempt(one)
+
+
+_OF_TENANT = (
+    sa.select(attempts.c.id)
+    .join_from(attempts, sources, sources.c.id == attempts.c.source_id)
+    .where(sources.c.tenant_id == sa.bindparam("tenant"))
+    .order_by(attempts.c.id)
+)
+
+_DUE: sa.Select[*tuple[Any, ...]] = (
+    sa.select(
+        attempts.c.id,
+        attempts.c.source_id,
+        attempts.c.outcome,
+        attempts.c.ended_at,
+        attempts.c.next_at,
+        attempts.c.looks,
+        deliveries.c.received_at,
+    )
+    .join_from(attempts, deliveries, deliveries.c.id == attempts.c.id)
+    .where(attempts.c.next_at <= sa.bindparam("now"))
+    .order_by(attempts.c.next_at)
+)
+
+_ROW: sa.Select[*tuple[Any, ...]] = (
+    sa.select(
+        attempts.c.id,
+        attempts.c.source_id,
+        attempts.c.idempotency,
+        attempts.c.outcome,
+        attempts.c.outcome_id,
+        attempts.c.next_at,
+        sources.c.provider,
+        tenants.c.name.label("tenant"),
+        deliveries.c.effect,
+        deliveries.c.log_index,
+    )
+    .join_from(attempts, sources, sources.c.id == attempts.c.source_id)
+    .join(tenants, tenants.c.id == sources.c.tenant_id)
+    .join(deliveries, deliveries.c.id == attempts.c.outcome_id, isouter=True)
+    .where(attempts.c.id == sa.bindparam("id"))
+)
+
+
+def _row(tx: sa.Connection, attempt_id: str) -> sa.Row[Any]:
+    """A call, with the effect and the place of the delivery that tells what became of it."""
+    row = None
+    if _ID.fullmatch(attempt_id):  # else it is not even text that a database need take
+        row = tx.execute(_ROW, {"id": attempt_id}).one_or_none()
+    if row is None:
+        raise _no_attempt(attempt_id)
+    return row
+
+
+def _no_attempt(attempt_id: str) -> NoSuchAttemptError:
+    return NoSuchAttemptError(f"there is no call {attempt_id[:64]!a}")
+
+
+def _as_it_is(row: sa.Row[Any]) -> Settled:
+    if row.outcome is None:
+        return Settled(row.id, None, None, under_way=False, said="what became of it is not known")
+    outcome, under_way = Ended(row.outcome), row.next_at is not None
+    said = "it has begun, and is followed" if under_way else _IN_WORDS[outcome]
+    said = f"{said}: {row.outcome_id}, entry {row.log_index}"
+    return Settled(row.id, outcome, row.outcome_id, under_way, said)
+
+
+def _told_by_another(tx: sa.Connection, row: sa.Row[Any]) -> str | None:
+    """The delivery that tells of another call with the same idempotency key, if one was answered as done."""
+    if row.idempotency is None:
+        return None
+    columns = attempts.c
+    same = sa.and_(columns.idempotency == row.idempotency, columns.id != row.id, columns.outcome.in_(_TOLD))
+    return tx.execute(sa.select(columns.outcome_id).where(same).order_by(columns.ended_at).limit(1)).scalar()
+
+
+def _is_under_way(effect: str | None) -> bool:
+    return effect is not None and Effect(effect).under_way
