@@ -64,7 +64,9 @@ def check_intent(
     if hash_key is None or item is None or delivery is None:
         return
     key = _idempotency_key(operation, delivery)
-    expected = None if key is None else keyed.idempotency_key(hash_key, row.source_id, item, key)
+    expected = (
+        None if key is None else keyed.idempotency_key(hash_key, row.source_id, item, key, request_json(delivery.body))
+    )
     if (None if row.idempotency is None else bytes(row.idempotency)) != expected:
         yield "idempotency is not what its delivery gives"
 

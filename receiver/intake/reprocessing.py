@@ -154,7 +154,8 @@ def _read(tx: sa.Connection, tenant: Tenant, row: sa.Row[Any]) -> Submission | N
         attempt = load_attempt(tx, provider, str(told["attempt"]))
         if attempt is None:
             raise NotReprocessableError(
-                f"the quarantined answer {row.id} cannot be read: what was asked, the call {told['attempt']}, is erased"
+                f"the quarantined answer {row.id} cannot be read: what was asked, the call {told['attempt']}, "
+                "is erased, or is not what was logged"
             )
     unread = Submission(
         tenant=tenant,

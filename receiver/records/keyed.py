@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from receiver.documents import one_case
 from receiver.events import Item, Via
+from receiver.strictjson import Json, digest
 from translog.canonical import hmac_sha256
 
 SIZE = 16
@@ -54,9 +55,13 @@ def answer_key(hash_key: bytes, intent_id: str, ended: str) -> bytes:
     return _keyed(hash_key, f"answer\0{intent_id}\0{ended}".encode())
 
 
-def idempotency_key(hash_key: bytes, source_id: str, item: Item, key: str) -> bytes:
-    """What two calls to one source share that were made with the same idempotency key, about the same item."""
-    return _keyed(hash_key, f"idempotency\0{source_id}\0{item.type}\0{one_case(item.id)}\0{key}".encode())
+def idempotency_key(hash_key: bytes, source_id: str, item: Item, key: str, request: dict[str, Json]) -> bytes:
+    """What two calls to one source share that are one by their idempotency key, about the same item.
+
+    With another `request`, the JSON that it sends, a call is another: providers refuse it, or do what it says.
+    """
+    named = f"idempotency\0{source_id}\0{item.type}\0{one_case(item.id)}\0{key}\0"
+    return _keyed(hash_key, named.encode() + digest(request))
 
 
 def _keyed(hash_key: bytes, data: bytes) -> bytes:

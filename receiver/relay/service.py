@@ -201,7 +201,8 @@ def _called(records: Records, held: Held) -> tuple[Party, Attempt]:
 def _idempotency(party: Party, outgoing: Outgoing) -> bytes | None:
     if outgoing.idempotency_key is None:
         return None
-    return idempotency_key(party.tenant.hash_key, party.source.id, outgoing.item, outgoing.idempotency_key)
+    key, source = outgoing.idempotency_key, party.source
+    return idempotency_key(party.tenant.hash_key, source.id, outgoing.item, key, outgoing.request)
 
 
 def _plain(error: Exception) -> str:

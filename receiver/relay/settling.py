@@ -9,12 +9,13 @@ What became of a call of unknown outcome is found out in this order:
 What has begun is followed by the same GET, until the record says that it has ended. No call is made again.
 
 Several receivers, and the command beside them, may look at the same call. In the background the one looks that puts the
-next look off; if it dies then, the call is due again at that time. Whatever two of them record of one call, or one of
-them while the answer comes in, is found by its keys under the log's lock (`receiver.intake.batch`): the second adds
-nothing, or, if its source is another, one more event about the same act.
+next look off; if it dies then, the call is due again at that time. What two of them record of one call, or one of them
+while the answer comes in, is told apart by its keys under the log's lock (`receiver.intake.batch`): the same is kept
+once, and something else is kept beside it, but changes no outcome that is final.
 """
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,11 +26,13 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 
 from receiver import providers
-from receiver.events import Effect, format_time, parse_time
-from receiver.intake.submission import Outcome, Submission
-from receiver.providers import Inquiry, Lookup, Notice, Unfit
+from receiver.documents import one_case
+from receiver.events import Effect, Via, format_time, parse_time
+from receiver.intake.submission import Outcome, Status, Submission
+from receiver.providers import Inquiry, Lookup, NotDone, Notice, Unfit
 from receiver.records.attempts import FOLLOW_AFTER, Attempt, Ended, load_attempt
 from receiver.records.credentials import find_credential
+from receiver.records.keyed import item_key
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.sources import relay_source
 from receiver.records.tables import attempts, deliveries, sources, tenants
@@ -249,7 +252,7 @@ class Settler:
         outcome = None if row.outcome is None else Ended(row.outcome)
         if outcome is not None and row.next_at is None and not _is_under_way(row.effect):
             return _as_it_is(row)
-        said = "what it asked for is erased, so the provider's record cannot be asked"
+        said = "what it asked for is erased, or is not what was logged, so the provider's record cannot be asked"
         try:
             provider = providers.get(row.provider)
         except ValueError as error:
@@ -306,7 +309,11 @@ class Settler:
         if isinstance(reading, Notice):
             if case.outcome is not None and _is_under_way(reading.event.effect):
                 return case.open("by the provider's record it has not ended yet")
-            return await self._keep(case, entries.recorded_there(party, attempt, reading, target, said.body, now))
+            other = None if case.outcome is not None else await asyncio.to_thread(self._act_of, case, reading)
+            if other is None or other.via != Via.RELAY:  # else it was found by a record, too: that told of both
+                told = entries.recorded_there(party, attempt, reading, target, said.body, now)
+                return await self._keep(case, told)
+            reading = NotDone(f"the act that the provider's record shows is that of the call {other.id}")
         if case.outcome is not None:
             return case.open(f"the provider's record denies it: {reading.message}", failed=True)
         # By the time of asking: what the record did not hold then may be in it by the time of the answer.
@@ -322,10 +329,19 @@ class Settler:
         kept = await self._record(submission)
         if case.outcome is None:
             return await asyncio.to_thread(self._as_it_is, case)
-        if not kept.new:  # another call about the same item was followed to this end: nothing more is written of it
+        if kept.status is not Status.RECORDED:  # an event about this call would have ended it
             await asyncio.to_thread(self._follow_no_more, case)
         said = f"what it began has ended: {kept.status} {kept.id}, entry {kept.log_index}"
         return Settled(case.attempt.id, case.outcome, case.outcome_id, under_way=False, said=said)
+
+    def _act_of(self, case: _Case, notice: Notice) -> sa.Row[Any] | None:
+        """The other call that came to the act which the record shows, with how that is known; None if none did."""
+        party, operation = case.party, notice.event.operation
+        key = item_key(party.tenant.hash_key, party.provider.name, notice.event.item)
+        with self._records.database.read() as tx:
+            others = tx.execute(_ABOUT_ITEM, {"key": key, "source": party.source.id, "id": case.attempt.id}).all()
+        told = ((one, json.loads(one.event_data)["operation"]) for one in others if one.event_data is not None)
+        return next((one for one, act in told if operation and act and one_case(act) == one_case(operation)), None)
 
     def _as_it_is(self, case: _Case) -> Settled:
         with self._records.database.read() as tx:
@@ -379,6 +395,22 @@ _DUE: sa.Select[*tuple[Any, ...]] = (
     .join_from(attempts, deliveries, deliveries.c.id == attempts.c.id)
     .where(attempts.c.next_at <= sa.bindparam("now"))
     .order_by(attempts.c.next_at)
+)
+
+# The events about an item that calls to a source came to. An item is the group of its events, or stands apart from it.
+_ABOUT_ITEM: sa.Select[*tuple[Any, ...]] = (
+    sa.select(attempts.c.id, deliveries.c.via, deliveries.c.event_data)
+    .join_from(deliveries, attempts, attempts.c.outcome_id == deliveries.c.id)
+    .where(
+        sa.or_(
+            sa.and_(deliveries.c.group_key == sa.bindparam("key"), deliveries.c.item_key == deliveries.c.group_key),
+            sa.and_(deliveries.c.item_key == sa.bindparam("key"), deliveries.c.item_key != deliveries.c.group_key),
+        ),
+        attempts.c.source_id == sa.bindparam("source"),
+        attempts.c.id != sa.bindparam("id"),
+        attempts.c.outcome == Ended.RECORDED.value,
+    )
+    .order_by(deliveries.c.log_index)
 )
 
 _ROW: sa.Select[*tuple[Any, ...]] = (

@@ -105,7 +105,7 @@ class Caller:
             path=path,
             request=asked,
             called_at=now - ago,
-            idempotency=None if key is None else idempotency_key(hash_key, self.party.source.id, item, key),
+            idempotency=None if key is None else idempotency_key(hash_key, self.party.source.id, item, key, asked),
             settle_at=now if due else now + timedelta(days=1),
         )
         self.write(entries.intent(self.party, attempt, headers, as_json(asked), attempt.called_at))

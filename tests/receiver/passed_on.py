@@ -85,8 +85,8 @@ class Calls:
         """The keyed hash of its idempotency key."""
         if outgoing.idempotency_key is None:
             return None
-        party = self.party
-        return idempotency_key(party.tenant.hash_key, party.source.id, outgoing.item, outgoing.idempotency_key)
+        party, key = self.party, outgoing.idempotency_key
+        return idempotency_key(party.tenant.hash_key, party.source.id, outgoing.item, key, outgoing.request)
 
     def answered(self, attempt: Attempt, document: Mapping[str, Any] | None = None) -> Outcome:
         """The provider's success; the example's unless it is given."""

@@ -6,13 +6,18 @@
 
 What is called is the documented example of the provider's operation. `Gate` is an upstream that waits for a word of the
 test's.
+
+`python -m tests.receiver.relays DATA URL GUARD WHERE` is a service that dies there with the first call (`DEATHS`).
 """
 
 import asyncio
 import itertools
 import json
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,18 +26,29 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from receiver import providers
+from receiver.app import create_app
 from receiver.events import Kind
+from receiver.fsck import fsck
+from receiver.intake.recorder import Recorder, Unavailable
+from receiver.intake.submission import Outcome, Submission
 from receiver.records.apikeys import create_key, parse_scopes
+from receiver.records.engine import Database
+from receiver.records.opening import Records
 from receiver.records.sources import NewSource, add_source
 from receiver.records.tables import attempts, deliveries
+from receiver.server import listen, serve
+from receiver.settings import Settings
 from tests.receiver.operations import EXAMPLES
 from tests.receiver.passed_on import as_json
 from tests.receiver.service import PATIENCE, Reply, Service
 from tests.receiver.upstreams import Behaviour, Connection, There, speaking
 from tests.sandbox.service import Sandbox
+from tests.translog import faults
 
 NOBODY = "http://127.0.0.1:9"
 """An upstream that nobody is at."""
@@ -72,7 +88,7 @@ class Operator:
     name: str
     """The source's."""
     key: str
-    """What goes into `X-Rescind-Key`."""
+    """What goes into `X-Rescind-Key`; unless other scopes are given, it may ask as well."""
     key_id: str
     parameters: Mapping[str, str]
     """Of the path."""
@@ -150,6 +166,13 @@ class Operator:
         """Of a delivery's leaf."""
         return dict(self.service.leaf(row.log_index).facts)
 
+    def told_of(self, attempt_id: str) -> dict[str, Any]:
+        """What `/v1/attempts` tells of a call."""
+        key = {"authorization": f"Bearer {self.key}"}
+        response = self.service.client.get(f"/v1/attempts/{attempt_id}", headers=key)
+        assert response.status_code == 200, response.text
+        return response.json()
+
     def outcomes(self) -> list[str | None]:
         """What became of the calls, oldest first; None is unknown."""
         return [attempt.outcome for attempt in self.attempts()]
@@ -165,7 +188,7 @@ def new_operator(
     upstream: str | None = NOBODY,
     *,
     tenant: str = "default",
-    scopes: str = "operate",
+    scopes: str = "operate,audit",
     account: str | None = None,
     test: bool = False,
     path: Mapping[str, str] | None = None,
@@ -182,7 +205,7 @@ def new_operator(
 def sandbox_operator(service: Service, provider: str, sandbox: Sandbox) -> Operator:
     """A new source whose upstream is the sandbox, with everything in it as it was in the beginning."""
     assert sandbox.client.post("/sandbox/reset").status_code == 204
-    return new_operator(service, provider, str(sandbox.client.base_url), path=IN_SANDBOX[provider])
+    return new_operator(service, provider, str(sandbox.client.base_url), scopes="operate", path=IN_SANDBOX[provider])
 
 
 # ---- upstreams ------------------------------------------------------------------------------------------------------
@@ -293,6 +316,37 @@ class Lock:
         self._connection.close()
 
 
+def out_of_reach() -> None:
+    """The database does not answer any more."""
+    raise OperationalError("statement", None, Exception("connection lost"))
+
+
+@contextmanager
+def without_acknowledgement(database: Database, statement: str) -> Generator[None]:
+    """Within the block, the first transaction with such a statement is committed, and whoever did that is not told."""
+    threads: list[int] = []
+    commit = database.dialect.do_commit
+
+    def do_commit(connection: Any) -> None:
+        commit(connection)
+        if threads == [threading.get_ident()]:
+            threads.append(0)
+            out_of_reach()
+
+    with (
+        faults.at(database, "after", statement, happens=lambda: threads.append(threading.get_ident())),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(database.dialect, "do_commit", do_commit)
+        yield
+    assert len(threads) == 2
+
+
+def faults_found(service: Service) -> list[str]:
+    """What is wrong with all that the service keeps."""
+    return [str(finding) for finding in fsck(service.records).findings]
+
+
 def header_lines(request: bytes) -> list[tuple[bytes, bytes]]:
     """The headers of a request on the wire, names in lower case."""
     head = request.partition(b"\r\n\r\n")[0]
@@ -302,3 +356,59 @@ def header_lines(request: bytes) -> list[tuple[bytes, bytes]]:
 def body_of(request: bytes) -> bytes:
     """The body of a request on the wire."""
     return request.partition(b"\r\n\r\n")[2]
+
+
+# ---- dying ----------------------------------------------------------------------------------------------------------
+
+DEATHS = ("intending", "intended", "answered", "writing", "written", "pending")
+"""Where a service may die: with the intent half written; with it written, and nothing passed on; with the answer, and
+nothing of it written; with that half written; with all of it written, and nothing given to the caller; with the answer
+given, and not recorded."""
+
+DIED = 9
+"""The status that it dies with."""
+
+
+@contextmanager
+def mortal(settings: Settings, where: str) -> Generator[str]:
+    """A service of that data in a process of its own, and its base URL. By the block's end it must have died there."""
+    command = [sys.executable, "-m", __name__, str(settings.data), settings.url, str(settings.guard), where]
+    folder = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+            assert process.wait(PATIENCE) == DIED
+        finally:
+            process.kill()
+
+
+def die(data: str, url: str, guard: str, where: str) -> None:
+    """Serve, and die there."""
+    records = Records.open(Settings(data=Path(data), database_url=url, guard=Path(guard)))
+    app, listening = create_app(records), listen("127.0.0.1", 0)
+    recorder: Recorder = app.framework.state.intake.recorder
+    record, away = recorder.record, threading.Event()
+
+    async def recorded(submission: Submission) -> Outcome:
+        is_intent = submission.attempt is not None and submission.attempt.settle_at is not None
+        if where == "pending" and not is_intent and not away.is_set():
+            away.set()
+            raise Unavailable("the database is out of reach")
+        if where in {"answered", "pending"} and not is_intent:
+            os._exit(DIED)
+        outcome = await record(submission)
+        if where == ("intended" if is_intent else "written"):
+            os._exit(DIED)
+        return outcome
+
+    recorder.record = recorded
+    sys.stdout.write(f"{listening.getsockname()[1]}\n")
+    sys.stdout.flush()
+    statement = {"intending": "INSERT INTO attempts", "writing": "UPDATE attempts"}.get(where, "-")
+    with faults.at(records.database, "after", statement, happens=lambda: os._exit(DIED)):
+        serve(app, listening, PATIENCE)
+
+
+if __name__ == "__main__":
+    die(*sys.argv[1:])

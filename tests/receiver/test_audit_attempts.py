@@ -341,7 +341,8 @@ def test_an_idempotency_key_that_was_made_here(either_service: Service, key: dic
     attempt = ask.calls.begin(request={"reason": "x"})
 
     shown = ask.one(attempt)["idempotency_key"]
-    again = ask.calls.outgoing(request={"reason": "x", "idempotency_key": shown}, headers={"Idempotency-Key": shown})
+    asked = {"reason": "x"} if provider == "truthlocks" else {"reason": "x", "idempotency_key": shown}
+    again = ask.calls.outgoing(request=asked, headers={"Idempotency-Key": shown})
     assert ask.calls.idempotency(again) == attempt.idempotency
 
 

@@ -88,19 +88,19 @@ def test_what_is_found_under_way(records: Records) -> None:
     assert [row.effect for row in caller.told()] == ["revoking", "revoked"]
 
 
-def test_two_calls_with_one_end(records: Records) -> None:
-    """It is recorded for the first that meets it, and neither is followed any more."""
+def test_two_calls_of_one_act(records: Records) -> None:
+    """Only the first is followed: what tells of it tells of both."""
     caller = new_caller(records, "thanx")
     first, second = caller.begin(), caller.begin()
-    caller.answered(first)
-    caller.settle_by(second, saying(REVOKING))
-    assert None not in [caller.call(attempt).next_at for attempt in (first, second)]
+    for attempt in (first, second):
+        caller.settle_by(attempt, saying(REVOKING))
+    assert [caller.call(attempt).outcome for attempt in (first, second)] == ["recorded", "duplicate"]
+    assert [caller.call(attempt).next_at is None for attempt in (first, second)] == [False, True]
 
-    looks = [caller.settle_by(attempt, saying(REVOKED)).settled for attempt in (first, second)]
+    assert not caller.settle_by(first, saying(REVOKED)).settled.is_open
 
-    assert [look.is_open for look in looks] == [False, False]
-    assert [caller.call(attempt).next_at for attempt in (first, second)] == [None, None]
-    assert [row.effect for row in caller.told() if row.via == "poll"] == ["revoking", "revoked"]
+    assert caller.call(first).next_at is None
+    assert [row.effect for row in caller.told() if row.via == "poll"] == ["revoking", None, "revoked"]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,23 @@ def test_what_does_not_tell_of_the_end(records: Records, record: dict[str, Any],
     assert (settled.is_open, settled.failed, settled.said) == (True, True, f"the provider's record {why}")
     assert len(caller.told()) == 1
     assert caller.call(attempt).next_at is not None
+
+
+def test_an_end_that_is_for_quarantine(records: Records) -> None:
+    """It is kept there, once, and the call is followed no more."""
+    caller = new_caller(records, "thanx")
+    attempt = caller.begin()
+    caller.answered(attempt)
+    caller.set_source(account="another")
+
+    settled = caller.settle_by(attempt, saying(REVOKED)).settled
+
+    row = caller.told()[-1]
+    said = f"what it began has ended: quarantined {row.id}, entry {row.log_index}"
+    assert (settled.is_open, settled.said) == (False, said)
+    assert (row.kind, row.reason, row.via) == ("quarantine", "other_account", "poll")
+    assert (caller.call(attempt).outcome, caller.call(attempt).next_at) == ("recorded", None)
+    assert caller.wrong() == []
 
 
 def test_what_is_followed_no_more(records: Records) -> None:
@@ -412,7 +429,7 @@ def test_several_at_once(records: Records, settings: Settings, outcome: Ended) -
 @pytest.mark.parametrize("moment", ["asking", "recording"])
 @pytest.mark.parametrize("answer", ["done", "refused"])
 def test_an_answer_that_comes_meanwhile(records: Records, answer: str, moment: str) -> None:
-    """It is the call's outcome. What the record says is left out if there is time for that; else it is what it is."""
+    """It is the call's outcome; what the record says is left out, or if it is too late for that, changes nothing."""
     caller = new_caller(records, "truthlocks")
     attempt = caller.begin()
     shown = RECEIPT_REVOKED if answer == "done" else ACTIVE
@@ -438,7 +455,7 @@ def test_an_answer_that_comes_meanwhile(records: Records, answer: str, moment: s
     assert first.id == outcome.id == settled.outcome_id == caller.call(attempt).outcome_id
     assert settled.outcome is (Ended.RECORDED if answer == "done" else Ended.REFUSED)
     assert caller.call(attempt).next_at is None
-    assert [row.via for row in others] == (["poll"] if (answer, moment) == ("done", "recording") else [])
+    assert [row.via for row in others] == (["poll"] if moment == "recording" else [])
     assert caller.wrong() == []
 
 

@@ -1,17 +1,14 @@
 """What `/relay/{source}/…` does not pass on: nothing of it reaches the upstream, and nothing of it is recorded."""
 
 import itertools
-import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
 
 import receiver.records.engine
 from receiver import providers
@@ -19,7 +16,16 @@ from receiver.records.apikeys import create_key, parse_scopes, revoke_key
 from receiver.records.tables import sources
 from tests.postgres import Cluster
 from tests.receiver.operations import RECEIPT
-from tests.receiver.relays import Lock, Operator, body_of, new_operator, standing, succeeding
+from tests.receiver.relays import (
+    Lock,
+    Operator,
+    body_of,
+    new_operator,
+    out_of_reach,
+    standing,
+    succeeding,
+    without_acknowledgement,
+)
 from tests.receiver.service import Reply, Service, problem, running, settings_in, until
 from tests.receiver.upstreams import There
 from tests.translog import faults
@@ -110,7 +116,7 @@ def test_a_key_needs_the_scope_operate(service: Service, there: There, operator:
 
 def test_the_key_is_looked_at_before_anything_else(service: Service, operator: Operator) -> None:
     """Who has none learns nothing: not what sources there are, nor what would be passed on."""
-    paths = [operator.path, "/relay/nobody/v1/x", f"/relay/{operator.source_id}/v1/admin", "/relay/%2F%2f/x"]
+    paths = [operator.path, "/relay/nobody/v1/x", f"/relay/{operator.source_id}/v1/admin", "/relay%2Fx%2Fv1"]
 
     answers = [service.client.post(path, content=b"x" * 300_000) for path in paths]
 
@@ -353,11 +359,6 @@ def test_with_the_database_locked_nothing_is_called(
     must_not_have_called(answer)
 
 
-def out_of_reach() -> None:
-    """The database does not answer any more."""
-    raise OperationalError("statement", None, Exception("connection lost"))
-
-
 @pytest.mark.parametrize(
     ("moment", "statement"), [("before", "deliveries"), ("after", "deliveries"), ("after", "attempts")]
 )
@@ -381,20 +382,8 @@ def test_an_intent_of_which_it_is_not_known_whether_it_is_written_calls_nothing(
 ) -> None:
     """The commit was done and its acknowledgement lost: 503, and the intent stays, as one of unknown outcome."""
     mine = new_operator(either_service, "truthlocks", there.url)
-    database, written = either_service.records.database, threading.Event()
-    commit = database.dialect.do_commit
 
-    def do_commit(connection: Any) -> None:
-        commit(connection)
-        if written.is_set():
-            written.clear()
-            out_of_reach()
-
-    with (
-        faults.at(database, "after", "INSERT INTO attempts", happens=written.set),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(database.dialect, "do_commit", do_commit)
+    with without_acknowledgement(either_service.records.database, "INSERT INTO attempts"):
         answer = mine.call()
 
     must_not_have_called(answer)

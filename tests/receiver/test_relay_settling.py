@@ -194,15 +194,26 @@ def test_a_call_that_was_made_again_needs_nothing_else(records: Records) -> None
 
 
 def test_a_call_that_another_does_not_tell_of(records: Records) -> None:
-    """One that was refused, one of another key, and those without a key: the record is asked."""
+    """One that was refused, and those without a key: the record is asked."""
     caller = new_caller(records, "truthlocks")
     unknown, refused = caller.begin(key="k"), caller.begin(key="k")
     caller.refused(refused)
-    caller.answered(caller.begin(key="other"))
-    caller.answered(caller.begin())
 
     assert caller.settle_by(unknown, saying(RECEIPT_REVOKED)).settled.outcome is Ended.RECORDED
     assert caller.settle_by(caller.begin(), saying(ACTIVE)).settled.outcome is Ended.NOT_DONE
+
+
+def test_what_another_call_did(records: Records) -> None:
+    """An act that was answered to another call, of another key, is that one's: the record shows none of this call."""
+    caller = new_caller(records, "truthlocks")
+    unknown, other = caller.begin(key="k"), caller.begin(key="other")
+    caller.answered(other)
+
+    settled = caller.settle_by(unknown, saying(RECEIPT_REVOKED)).settled
+
+    assert settled.outcome is Ended.NOT_DONE
+    assert [row.kind for row in caller.told()] == ["revocation", "attempt"]
+    assert caller.wrong() == []
 
 
 def test_the_other_call_makes_it_due(records: Records) -> None:
@@ -267,7 +278,7 @@ def test_what_is_erased(records: Records) -> None:
 
     said = stays(caller, attempt, caller.settle(attempt))
 
-    assert said == "what it asked for is erased, so the provider's record cannot be asked"
+    assert said == "what it asked for is erased, or is not what was logged, so the provider's record cannot be asked"
 
 
 def test_a_provider_that_is_not_known(records: Records) -> None:
