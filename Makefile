@@ -29,6 +29,7 @@ setup: .venv/ready
 bench: setup
 	$(BIN)/python -m bench.ingest
 	$(BIN)/python -m bench.append
+	$(BIN)/python -m bench.relay
 
 clean:
 	rm -rf .venv build dist

@@ -2,8 +2,8 @@
 
     python -m bench.driver REQUESTS PORT CONNECTIONS SECONDS
 
-Prints one line of JSON: rate, percentiles in milliseconds, answers that were not 200, and how much of its core the
-driver itself used. Near 1, it is the driver that was measured.
+The file is sent over and over; with no SECONDS (0), once. Prints one line of JSON: rate, percentiles in milliseconds,
+answers that were not 200, and how much of its core the driver itself used. Near 1, it is the driver that was measured.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from bench.signed import RECORD
 class Connection(asyncio.Protocol):
     """Sends a request, waits for its answer, sends the next."""
 
-    def __init__(self, requests: BinaryIO, taken: list[float], failed: list[bytes], until: float) -> None:
+    def __init__(self, requests: BinaryIO, taken: list[float], failed: list[bytes], until: float | None) -> None:
         self._requests = requests
         self._taken = taken
         self._failed = failed
@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
         if not head.startswith(b"HTTP/1.1 200"):
             self._failed.append(head)
         self._received = b""
-        if time.perf_counter() < self._until:
+        if self._until is None or time.perf_counter() < self._until:
             self._send()
         else:
             self._transport.close()
@@ -56,6 +56,9 @@ class Connection(asyncio.Protocol):
     def _send(self) -> None:
         request = self._requests.read(RECORD)
         if len(request) < RECORD:
+            if self._until is None:
+                self._transport.close()
+                return
             self._requests.seek(0)
             request = self._requests.read(RECORD)
         self._sent = time.perf_counter()
@@ -68,7 +71,7 @@ async def main(file: Path, port: int, connections: int, seconds: int) -> None:
     failed: list[bytes] = []
     with file.open("rb") as requests:
         began, used = time.perf_counter(), time.process_time()
-        until = began + seconds
+        until = began + seconds if seconds else None
         loop = asyncio.get_running_loop()
         open_ones = [
             (await loop.create_connection(lambda: Connection(requests, taken, failed, until), "127.0.0.1", port))[1]

@@ -64,18 +64,18 @@ def main() -> int:
                 env=environment,
             )
         )
-        ceiling = _start([PYTHON, "-m", "bench.ceiling", "8097", source["secret"]], environment)
-        receiver = _start([RECEIVER, "serve", "--port", "8098"], environment)
+        ceiling = start([PYTHON, "-m", "bench.ceiling", "8097", source["secret"]], environment)
+        receiver = start([RECEIVER, "serve", "--port", "8098"], environment)
         try:
-            _until_live("http://127.0.0.1:8097/health/live")
-            _until_live("http://127.0.0.1:8098/health/live")
+            until_live("http://127.0.0.1:8097/health/live")
+            until_live("http://127.0.0.1:8098/health/live")
             print(f"driver: {given.driver}; {given.seconds} s a run; bodies of 1 KiB, each its own; HMAC checked")
             print(f"{'':>4} {'':>8} {'per s':>8} {'p50':>7} {'p99':>7} {'p99.9':>7}  ratio  p99 x")
             for connections in (int(one) for one in given.connections.split(",")):
                 requests = work / "requests"
                 write_requests(requests, given.seconds * MOST_PER_SECOND, source["webhook_path"], source["secret"])
-                top = _measure(given.driver, requests, 8097, connections, given.seconds)
-                real = _measure(given.driver, requests, 8098, connections, given.seconds)
+                top = measure(given.driver, requests, 8097, connections, given.seconds)
+                real = measure(given.driver, requests, 8098, connections, given.seconds)
                 failed += real.failed + top.failed
                 _show(connections, "ceiling", top, "")
                 ratios = f"{real.rate / top.rate:6.2f} {real.p99 / top.p99:6.1f}"
@@ -97,11 +97,13 @@ def _show(connections: int, name: str, measured: Measured, ratios: str) -> None:
     )
 
 
-def _start(command: list[str | Path], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def start(command: list[str | Path], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a server, whose standard error is left out."""
     return subprocess.Popen([*map(str, command)], env=environment, stderr=subprocess.DEVNULL)
 
 
-def _until_live(url: str) -> None:
+def until_live(url: str) -> None:
+    """Wait until that URL is answered, for ten seconds at most."""
     for _ in range(100):
         try:
             urllib.request.urlopen(url, timeout=1).close()
@@ -112,7 +114,8 @@ def _until_live(url: str) -> None:
     raise SystemExit(f"{url} does not answer")
 
 
-def _measure(driver: str, requests: Path, port: int, connections: int, seconds: int) -> Measured:
+def measure(driver: str, requests: Path, port: int, connections: int, seconds: int) -> Measured:
+    """Drive those requests at a port of the loopback; with `ours` and no seconds, each of them once."""
     if driver == "ours":
         command = [PYTHON, "-m", "bench.driver", str(requests), str(port), str(connections), str(seconds)]
     else:

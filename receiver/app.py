@@ -151,12 +151,17 @@ def create_app(records: Records) -> HotPath:
 
 
 async def _tell_all_methods(message: Message, scope: Scope) -> None:
-    """To OPTIONS the framework answers with the methods of a path's first handler, and leaves out those of others."""
+    """To OPTIONS the framework answers with the methods of a path's first handler, and leaves out those of others.
+
+    Those that are not in the schema are there to refuse.
+    """
     if scope["type"] != "http" or scope["method"] != "OPTIONS" or message["type"] != "http.response.start":
         return
     if message["status"] == HTTPStatus.NO_CONTENT:
         app, path = scope["litestar_app"], scope["path_template"]
-        methods = next(route.methods for route in app.routes if route.path_format == path)
+        handlers = next(route.route_handlers for route in app.routes if route.path_format == path)
+        shown = [one for one in handlers if one.resolve_include_in_schema()] or handlers
+        methods = {"OPTIONS"}.union(*(one.http_methods for one in shown))
         MutableScopeHeaders.from_message(message)["allow"] = ", ".join(sorted(methods))
 
 

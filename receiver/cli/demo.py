@@ -1,4 +1,4 @@
-"""`receiver demo`: the way of what is taken back, from call or notice to proof, shown by services that leave nothing."""
+"""`receiver demo`: how what is taken back gets from call or notice to proof, shown by services that leave nothing."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ LOOK_EVERY = 0.2  # seconds between two looks at whether the services still run
 @click.command()
 @click.option("--once", is_flag=True, help="End after the last step: exit status 0 only if each came out as it must.")
 def demo(*, once: bool) -> None:
-    """Show what this does: five issuers take things back, and a receiver records and proves it.
+    """Show what this does: issuers take things back, and a receiver records and proves it.
 
     It all happens in a folder that is removed at the end. Without --once the services go on until Ctrl-C, so that you
     can look around in them.
@@ -48,9 +48,10 @@ def demo(*, once: bool) -> None:
                     _until_interrupted(playing)
                 for running in playing.services:
                     service.must_be(f"the exit status of the {running.name}", running.stop(), 0)
-        except (service.DemoError, TranslogError, httpx2.HTTPError) as error:
+        except (service.DemoError, TranslogError, httpx2.RequestError) as error:
             failed = True
-            teller.failed(str(error) or type(error).__name__)
+            asked = f"{error.request.url}: " if isinstance(error, httpx2.RequestError) else ""
+            teller.failed(asked + (str(error) or type(error).__name__))
             teller.say("", "What the services said last:", *service.last_words(folder))
     teller.say("", f"Both services have ended, and {folder} is removed.")
     sys.exit(1 if failed else 0)
@@ -59,8 +60,7 @@ def demo(*, once: bool) -> None:
 def _until_interrupted(playing: "Stage") -> None:
     try:
         while True:
-            for running in playing.services:
-                running.must_run()
+            playing.must_run()
             time.sleep(LOOK_EVERY)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a moment, and is not to be cut off

@@ -50,12 +50,13 @@ class Player:
         self._auditor = auditor
 
     def play(self, provider: str, scene: Scene) -> Played:
-        """Make the call, and wait for all that is told of it. Raises DemoError where either is not as the scene says."""
+        """Make the call, and wait for all that is told of it. Raises DemoError unless both are as the scene says."""
         before = self._auditor.item(provider, scene.item)
         answer = self._call(provider, scene)
         must_be(f"the status of {scene.path}", answer.status_code, scene.status)
 
         def told() -> Counter[tuple[Via, Effect]]:
+            self._stage.must_run()
             known = self._auditor.item(provider, scene.item)
             return Counter((event.via, event.effect) for event in known.beyond(before))
 
@@ -65,7 +66,7 @@ class Player:
         events = {(event.via, event.effect): event for event in known.beyond(before)}
         played = Played(provider, scene, tuple(events[way] for way in scene.told))
         if (relayed := played.heard(Via.RELAY)) is not None:
-            must_be("the event that the caller was told of", answer.headers["x-rescind-event"], relayed.id)
+            must_be("the event that the caller was told of", answer.headers.get("x-rescind-event"), relayed.id)
         return played
 
     def delivery(self, event: Event) -> Delivery:

@@ -34,7 +34,7 @@ class Prover:
         self._folder = folder
 
     def prove(self, played: Played, call: Call, event: Event) -> None:
-        """Verify what is logged of a call that was played, its intent and its event; then copies that are tampered with.
+        """Verify what is logged of a played call, its intent and its event; then copies of that, tampered with.
 
         Raises DemoError where what must verify does not, or what must not does.
         """

@@ -36,9 +36,12 @@ LOOK_EVERY = 0.05  # seconds between two looks at something that is waited for
 # Not the script's path, which a system may keep anywhere; -P: nothing in the folder we are run from is imported.
 _PYTHON = (sys.executable, "-P", "-c")
 _RECEIVER = "from receiver.entry import main; main()"
-_COMMANDS = (
-    "import json, sys\nfrom receiver.cli import cli\nfor one in json.load(sys.stdin): cli(one, standalone_mode=False)"
-)
+_COMMANDS = """\
+import json, sys
+from receiver.cli import cli
+for line in json.load(sys.stdin):
+    cli(line, standalone_mode=False)
+"""
 _LISTENS = re.compile(r" listens on (http://\S+) ")
 
 
@@ -126,16 +129,19 @@ def commands(folder: Path, *lines: Sequence[str]) -> list[str]:
 
     They are run one after the other by one process, since most of a command's time is Python's own start.
     """
-    done = subprocess.run(  # noqa: S603  (ourselves)
-        [*_PYTHON, _COMMANDS],
-        input=json.dumps([[*line, "--data", DATA] for line in lines]),
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env=_environment(),
-        timeout=PATIENCE,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603  (ourselves)
+            [*_PYTHON, _COMMANDS],
+            input=json.dumps([[*line, "--data", DATA] for line in lines]),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+            env=_environment(),
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        raise DemoError(f"the commands have not ended after {PATIENCE} seconds") from None
     printed = done.stdout.splitlines()
     if done.returncode != 0 or len(printed) != len(lines):
         failed = " ".join(lines[min(len(printed), len(lines) - 1)])

@@ -48,6 +48,22 @@ class Stage:
         """Both, in the order in which they are to end."""
         return self.sandbox, self.receiver
 
+    def must_run(self) -> None:
+        """Raise DemoError if one of them has ended by itself."""
+        for service in self.services:
+            service.must_run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the commands printed; paths and secrets are the sources', by name."""
+
+    relay_key: str
+    audit_key: str
+    paths: Mapping[str, str]
+    secrets: Mapping[str, str]
+    vkey: str
+
 
 @contextmanager
 def set_up(teller: Teller, folder: Path) -> Generator[Stage]:
@@ -55,42 +71,54 @@ def set_up(teller: Teller, folder: Path) -> Generator[Stage]:
 
     Raises DemoError where something does not come about.
     """
-    teller.chapter("1. A receiver, and five issuers to receive from")
+    teller.chapter("1. A receiver, and issuers to receive from")
     playing = {name: issuer for name, issuer in issuers().items() if issuer.scenes}
     with ExitStack() as stack:
         port = stack.enter_context(reserved_port())  # the receiver is told of the sandbox before that can be started
-        upstream = f"http://127.0.0.1:{port}"
-
         teller.ran("receiver serve")
         with teller.waiting("starting the receiver"):
             receiver = stack.enter_context(running(folder, "receiver", "serve", "--port", "0", "--data", DATA))
         teller.done(f"the receiver listens on {receiver.url}")
 
-        adding = [_add(issuer, upstream) for issuer in playing.values()]
-        asking = [_give_credential(folder, issuer) for issuer in playing.values() if _is_told(issuer, Via.POLL)]
-        with teller.waiting("making keys and sources"):
-            printed = commands(folder, *(_as_json(line) for line in (*_KEYS, *adding, *asking)), ("log-key",))
-        keys = [json.loads(line)["key"] for line in printed[: len(_KEYS)]]
-        sources = [json.loads(line) for line in printed[len(_KEYS) : len(_KEYS) + len(adding)]]
-        teller.ran(*map(_typed, _KEYS))
-        teller.done("the operator may pass calls on; the auditor may ask, and change nothing")
-        teller.ran(f"SANDBOX={upstream}", *(_typed(line).replace(upstream, "$SANDBOX") for line in adding))
-        teller.done("each has a webhook's path, a secret, and a base URL that calls go on to")
-        teller.ran(*map(_typed, asking))
-        teller.done("with this the provider is asked what became of a call")
+        made = _make(teller, folder, list(playing.values()), f"http://127.0.0.1:{port}")
+        webhooks = {name: receiver.url + path for name, path in made.paths.items()}
 
-        webhooks = {name: receiver.url + source["webhook_path"] for name, source in zip(playing, sources, strict=True)}
-        options: list[str] = []
-        for (name, issuer), source in zip(playing.items(), sources, strict=True):
+        start = ["sandbox", "--port", str(port)]
+        for name, issuer in playing.items():
             if _is_told(issuer, Via.WEBHOOK) or _is_told(issuer, Via.DECLARED):
-                secret = _write(folder / f"{name}.secret", source["secret"])
-                options += ["--deliver", f"{name}={webhooks[name]}", "--deliver-secret", f"{name}={secret}"]
-        start = ("sandbox", "--port", str(port), *options)
+                file = _write(folder / f"{name}.secret", made.secrets[name])
+                start += ["--deliver", f"{name}={webhooks[name]}", "--deliver-secret", f"{name}={file}"]
         teller.ran(_typed(start))
         with teller.waiting("starting the sandbox"):
             sandbox = stack.enter_context(running(folder, "sandbox", *start, "--data", "sandbox"))
-        teller.done(f"the sandbox listens on {sandbox.url}, and is all five issuers")
-        yield Stage(folder, receiver, sandbox, playing, webhooks, *keys, vkey=printed[-1])
+        teller.done(f"the sandbox listens on {sandbox.url}, and is all of the issuers")
+        yield Stage(folder, receiver, sandbox, playing, webhooks, made.relay_key, made.audit_key, made.vkey)
+
+
+def _make(teller: Teller, folder: Path, playing: Sequence[Issuer], upstream: str) -> _Made:
+    """Keys, and a source for each issuer, whose calls go on to the upstream."""
+    adding = [_add(issuer, upstream) for issuer in playing]
+    asking = [_give_credential(folder, issuer) for issuer in playing if _is_told(issuer, Via.POLL)]
+    with teller.waiting("making keys and sources"):
+        *printed, vkey = commands(folder, *((*line, "--json") for line in (*_KEYS, *adding, *asking)), ("log-key",))
+    relay_key, audit_key, *answers = map(json.loads, printed)
+    sources = dict(zip((issuer.name for issuer in playing), answers, strict=False))
+
+    teller.ran(*map(_typed, _KEYS))
+    teller.done("the operator may pass calls on; the auditor may ask, and change nothing")
+    teller.ran("receiver log-key")
+    teller.done("the log's vkey: what all of its proofs are verified with")
+    teller.ran(f"SANDBOX={upstream}", *(_typed(line).replace(upstream, "$SANDBOX") for line in adding))
+    teller.done("each has a path for its deliveries, a secret, and where its calls go on to")
+    teller.ran(*map(_typed, asking))
+    teller.done("with it the issuer is asked whether what a call began has ended")
+    return _Made(
+        relay_key["key"],
+        audit_key["key"],
+        paths={name: source["webhook_path"] for name, source in sources.items()},
+        secrets={name: source["secret"] for name, source in sources.items()},
+        vkey=vkey,
+    )
 
 
 def _add(issuer: Issuer, upstream: str) -> Sequence[str]:
@@ -115,10 +143,6 @@ def _write(path: Path, secret: str) -> str:
     path.touch(mode=0o600)
     path.write_text(secret)
     return path.name
-
-
-def _as_json(line: Sequence[str]) -> Sequence[str]:
-    return *line, "--json"
 
 
 def _typed(line: Sequence[str]) -> str:

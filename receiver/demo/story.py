@@ -1,4 +1,4 @@
-"""The story the demo tells: what five issuers take back, how a receiver hears of it, and what an auditor can show of it.
+"""The story the demo tells: what issuers take back, how a receiver hears of it, and what an auditor can show of it.
 
 What is played the issuers say themselves (`Issuer.scenes`). Every step is held to exactly what it must come to; the
 first that differs raises DemoError and ends the demo.
@@ -18,14 +18,14 @@ from receiver.demo.proving import ANSWER, Prover
 from receiver.demo.service import PATIENCE, DemoError, must_be
 from receiver.demo.stage import Stage
 from receiver.demo.telling import Teller
-from receiver.events import Effect, Via
+from receiver.events import Via
 from receiver.relay.calls import KEY_HEADER
 from receiver.sandbox.issuers import Scene
 
 _HEARD = {
     Via.WEBHOOK: "told by webhook",
     Via.DECLARED: "declared, in a plain envelope",
-    Via.POLL: "asked, until it has ended",
+    Via.POLL: "polled until it had ended",
 }
 """How it came, for people, if it was not the call itself that passed through."""
 
@@ -52,8 +52,8 @@ def tell(teller: Teller, stage: Stage, *, goes_on: bool) -> None:
 def play_webhooks(teller: Teller, stage: Stage, player: Player, auditor: Auditor) -> list[Played]:
     """What issuers tell of themselves; then their delivery once more, and forged."""
     teller.chapter(
-        "2. By webhook: what is done at the issuer, it delivers",
-        "The call goes to the issuer. The receiver learns of it by what is delivered.",
+        "2. By webhook: an issuer delivers what was done",
+        "The calls go to the issuers; the receiver learns of them by what is delivered.",
     )
     told: list[Played] = []
     for provider, scene in _scenes(stage, relayed=False):
@@ -62,18 +62,18 @@ def play_webhooks(teller: Teller, stage: Stage, player: Player, auditor: Auditor
         teller.done(played.title, str(scene.status))
         _tell_events(teller, played.events)
         told.append(played)
-    first = told[0]
-    event, item = first.events[0], first.scene.item
-    with teller.waiting("waiting for the evidence of the delivery"):
+    last = told[-1]
+    event, item = last.events[0], last.scene.item
+    with teller.waiting("waiting for the evidence of the delivery, which shows it as it came"):
         delivery = player.delivery(event)
-    gist = player.deliver(first.provider, delivery)
-    must_be("the answer to a delivery that is sent again", gist, f"200 duplicate, entry {event.index}")
-    teller.done("That delivery once more, replayed", gist, "known already")
+    gist = player.deliver(last.provider, delivery)
+    must_be("the answer to a replayed delivery", gist, f"200 duplicate, entry {event.index}")
+    teller.done("  the same delivery, replayed", gist, "told twice")
     forged = another(item)
-    gist = player.deliver(first.provider, naming(delivery, item, forged))
+    gist = player.deliver(last.provider, naming(delivery, item, forged))
     must_be("the answer to a forged delivery", gist, "401 wrong_signature")
-    teller.done(f"The same, forged: another {item.type}", gist, "nothing kept")
-    known = auditor.item(first.provider, forged)
+    teller.done(f"  one forged of it: another {item.type}", gist, "nothing kept")
+    known = auditor.item(last.provider, forged)
     must_be("what is known of what was forged", known, Known("no_record", None, ()))
     teller.done(f"  what is known of that {item.type}", known.state)
     return told
@@ -84,7 +84,7 @@ def play_relay(teller: Teller, stage: Stage, player: Player) -> list[Played]:
     teller.chapter(
         "3. By relay: the operator's own call passes through, and is recorded",
         f"Its base URL is {stage.relay('SOURCE')}, and it has one header",
-        f"more, {KEY_HEADER.title()}. All else of it, credentials included, goes on as it is.",
+        f"more, {KEY_HEADER.title()}. The rest of it goes on, its credentials included.",
     )
     told: list[Played] = []
     for provider, scene in _scenes(stage, relayed=True):
@@ -99,7 +99,7 @@ def play_relay(teller: Teller, stage: Stage, player: Player) -> list[Played]:
 
 def audit(teller: Teller, auditor: Auditor, played: Sequence[Played]) -> list[Call]:
     """What an auditor is told of each item, and the calls that passed through."""
-    teller.chapter("4. What was recorded, of each item, with the entries of the log (times are UTC)")
+    teller.chapter("4. What was recorded of each item, and in which entries of the log (in UTC)")
     calls = auditor.calls()
     intents = {call.outcome_id: call for call in calls}
     items = {(one.provider, one.scene.item): one.scene.state for one in played}
@@ -129,16 +129,20 @@ def show_where(teller: Teller, stage: Stage, played: Played, event: Event) -> No
         f"RELAY_KEY={stage.relay_key}",
         f"VKEY={stage.vkey}",
     )
-    teller.offer("What was recorded, newest first:", f"{asking}/v1/events")
-    teller.offer("The calls that passed through:", f"{asking}/v1/attempts")
-    teller.offer(f"The state of that {played.scene.item.type}:", asking + item_path(played.provider, played.scene.item))
-    teller.offer("The evidence of its revocation:", asking + evidence_path(event.id))
-    teller.offer("What that shows, and what it does not:", f'{translog} verify {folder / ANSWER} --key "$VKEY"')
     for provider, issuer in stage.issuers.items():
         if issuer.spare is not None:
-            label = f"{providers.get(provider).title}, by relay: {issuer.spare.title}"
-            teller.offer(f"{label}", _curl(stage, provider, issuer.spare))
-    teller.offer("The log's newest checkpoint, and that of the sandbox's log:", f"curl -s {url}/log/default/checkpoint")
+            label = f"A call that is still to be made, by relay, to {providers.get(provider).title}:"
+            teller.offer(label, _curl(stage, provider, issuer.spare))
+    teller.offer("What was recorded, newest first:", f"{asking}/v1/events")
+    teller.offer("The calls that passed through:", f"{asking}/v1/attempts")
+    teller.offer(f"The state of the {played.scene.item.type}:", asking + item_path(played.provider, played.scene.item))
+    teller.offer(f"The evidence of entry {event.index}:", asking + evidence_path(event.id))
+    teller.offer("What that shows, and what it does not:", f'{translog} verify {folder / ANSWER} --key "$VKEY"')
+    teller.offer(
+        "The newest checkpoint of each log, the receiver's and the sandbox's:",
+        f"curl -s {url}/log/default/checkpoint",
+        f"curl -s {stage.sandbox.url}/log/checkpoint",
+    )
     teller.offer("All files, until this ends:", f"ls {folder} {folder / 'data'}")
 
 
@@ -162,18 +166,18 @@ def _gist(event: Event) -> str:
 
 def _note(event: Event, before: Sequence[Event], call: Call | None) -> str:
     """What else there is to say of an event: where its call is logged; that it tells of an act once more."""
-    notes = [] if call is None else [f"its call: entry {call.index}"]
+    notes = [] if call is None else [f"call: entry {call.index}"]
     again = [one for one in before if (one.operation, one.effect) == (event.operation, event.effect)]
     if again and event.operation is not None:
-        notes.append(f"the same act as entry {again[0].index}")
+        notes.append(f"same act: entry {again[0].index}")
     return ", ".join(notes)
 
 
 def _taken_back(played: Sequence[Played], calls: Sequence[Call]) -> tuple[Played, Call, Event]:
     """The first call that passed through and took something back at once; its event."""
     for one in played:
-        event = one.events[0]
-        if Effect(event.effect).takes_back:
+        event = one.heard(Via.RELAY)
+        if event is not None and event.effect.takes_back:
             (call,) = [call for call in calls if call.outcome_id == event.id]
             return one, call, event
     raise DemoError("no call that passed through has taken anything back at once")

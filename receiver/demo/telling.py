@@ -55,7 +55,8 @@ class Teller:
 
     def entry(self, index: int, what: str, via: str, note: str) -> None:
         """One entry of the log that tells of it."""
-        self._line("    ", f"entry {index:<{_INDEX}} {what:<{_EFFECT}} {via:<{_VIA}} ", (note, "dim"))
+        row = f"entry {index:<{_INDEX}} {what:<{_EFFECT}} "
+        self._line("    ", row, f"{via:<{_VIA}} " if note else via, (note, "dim"))
 
     def failed(self, why: str) -> None:
         """The one step that did not."""

@@ -47,7 +47,8 @@ class Scene:
     status: int
     """Of the answer."""
     told: Sequence[tuple[Via, Effect]]
-    """The events that a receiver has of it in the end: how each comes, and what it says."""
+    """The events that a receiver has of it in the end, how each comes and what it says: the call's own first, by
+    `Via.RELAY`, if the call passes through the receiver."""
     state: str
     """What a receiver says of the item then."""
 

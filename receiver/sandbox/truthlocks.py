@@ -459,7 +459,7 @@ def _scene(title: str, key: str, status: int, via: Via, effect: Effect) -> Scene
 
 _SCENES = (
     _scene("revoke a receipt", "5b0e1f9c-0d3f-4d5c-8a55-0c7d1f2e3a4b", 200, Via.WEBHOOK, Effect.REVOKED),
-    _scene("revoke it again", "8d3c6a52-7e41-4b0f-9c1a-2f5e7d6b4a90", 409, Via.RELAY, Effect.REFUSED),
+    _scene("revoke the receipt again", "8d3c6a52-7e41-4b0f-9c1a-2f5e7d6b4a90", 409, Via.RELAY, Effect.REFUSED),
 )
 
 

@@ -384,6 +384,6 @@ ISSUER = Issuer(
     sends=False,
     scenes=(
         _scene("cancel pending points", PENDING, Effect.CANCELED, "taken_back"),
-        _scene("cancel others, in vain", REJECTED, Effect.REJECTED, "not_taken_back"),
+        _scene("cancel points it will keep", REJECTED, Effect.REJECTED, "not_taken_back"),
     ),
 )

@@ -40,7 +40,7 @@ from receiver.records.apikeys import create_key, parse_scopes
 from receiver.records.engine import Database
 from receiver.records.opening import Records
 from receiver.records.sources import NewSource, add_source
-from receiver.records.tables import attempts, deliveries
+from receiver.records.tables import attempts, deliveries, sources
 from receiver.server import listen, serve
 from receiver.settings import Settings
 from tests.receiver.operations import EXAMPLES
@@ -139,6 +139,11 @@ class Operator:
         (reply,) = self.service.exchange(self.write(*lines, body=body, target=target, method=method))
         return reply
 
+    def change_source(self, **values: object) -> None:
+        """Change the source's settings in its row: a call is made by what is there when it comes."""
+        with self.service.records.database.write() as tx:
+            tx.execute(sa.update(sources).where(sources.c.id == self.source_id).values(**values))
+
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def attempts(self) -> list[sa.Row[Any]]:
@@ -192,11 +197,16 @@ def new_operator(
     account: str | None = None,
     test: bool = False,
     path: Mapping[str, str] | None = None,
+    signed: tuple[str, Mapping[str, str | bool], str] | None = None,
 ) -> Operator:
-    """A new source of that provider with that upstream, and a key to call it with; `path` as `Operator.parameters`."""
+    """A new source of that provider with that upstream, and a key to call it with.
+
+    `path` is as `Operator.parameters`; `signed` the scheme of its deliveries with its options, and the secret.
+    """
     name, of = f"calls-{next(_names)}", service.records.ensure_tenant(tenant)
-    new = NewSource(name, provider, "token", {"header": "x-signed"}, account, test=test, upstream=upstream)
-    source_id = add_source(service.records, of, new, f"{name} has a secret that nobody delivers with")
+    scheme, options, secret = signed or ("token", {"header": "x-signed"}, f"{name} has one that nobody delivers with")
+    new = NewSource(name, provider, scheme, options, account, test=test, upstream=upstream)
+    source_id = add_source(service.records, of, new, secret)
     key_id, key = create_key(service.records, of, name, parse_scopes(scopes))
     service.refresh()
     return Operator(service, provider, source_id, name, key, key_id, EXAMPLES[provider].path if path is None else path)

@@ -17,6 +17,7 @@ from receiver.events import format_time
 from receiver.records.apikeys import create_key, list_keys, parse_scopes, revoke_key
 from receiver.records.opening import Records
 from receiver.records.tables import api_keys
+from tests.receiver.passed_on import Calls
 from tests.receiver.service import Service, problem, receipt_id, revoked, running, settings_in, until
 from translog.merkle import leaf_hash
 
@@ -208,7 +209,7 @@ ANOTHER = "tenant-alpha"
 
 @pytest.fixture(scope="module")
 def theirs(either_service: Service) -> Theirs:
-    """A tenant with an event, a mismatch, a test and a delivery in quarantine."""
+    """A tenant with an event, a mismatch, a test, a delivery in quarantine, and a call that was passed on."""
     receipt, account, kind = receipt_id(), receipt_id(), "alpha_receipt"
     sender = either_service.add_source(ANOTHER, account=account)
     tests = either_service.add_source(ANOTHER, account=account, test=True)
@@ -217,6 +218,7 @@ def theirs(either_service: Service) -> Theirs:
     for body in (revoked(receipt, **members), revoked(receipt, note="other", **members), unread):
         sender.post(body)
     tests.post(revoked(**members))
+    Calls(either_service, sender).begin()
     either_service.until_published(ANOTHER)
     rows = [*sender.rows(), *tests.rows()]
     hashes = [leaf_hash(either_service.entry(row.log_index, ANOTHER)).hex() for row in rows]

@@ -37,6 +37,7 @@ from tests.receiver.relays import (
     out_of_reach,
     saying,
     standing,
+    without_acknowledgement,
 )
 from tests.receiver.service import PATIENCE, Service, problem, running, settings_in, until
 from tests.receiver.upstreams import Connection

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import sqlalchemy as sa
 
 import receiver.records.engine
 from receiver import providers
 from receiver.records.apikeys import create_key, parse_scopes, revoke_key
-from receiver.records.tables import sources
 from tests.postgres import Cluster
 from tests.receiver.operations import RECEIPT
 from tests.receiver.relays import (
@@ -50,12 +48,6 @@ def _nothing_is_passed_on(operator: Operator, there: There) -> Generator[None]: 
     before = there.connections, operator.rows()
     yield
     assert (there.connections, operator.rows()) == before
-
-
-def change(service: Service, operator: Operator, **values: object) -> None:
-    """Change the source's settings in its row: a call is made by what is there when it comes."""
-    with service.records.database.write() as tx:
-        tx.execute(sa.update(sources).where(sources.c.id == operator.source_id).values(**values))
 
 
 # ---- keys -----------------------------------------------------------------------------------------------------------
@@ -145,7 +137,7 @@ def test_each_tenant_has_its_own_source_of_a_name(service: Service, there: There
     """The key says whose is meant, and a header cannot."""
     with standing(succeeding("truthlocks")) as elsewhere:
         neighbour = new_operator(service, "truthlocks", elsewhere.url, tenant="neighbour")
-        change(service, neighbour, name=operator.name)
+        neighbour.change_source(name=operator.name)
         sizes = service.size(), service.size("neighbour")
         answer = neighbour.call(path=f"/relay/{operator.name}{operator.target}", headers={"x-tenant-id": "default"})
 
@@ -164,7 +156,7 @@ def test_each_tenant_has_its_own_source_of_a_name(service: Service, there: There
 def test_a_source_that_passes_nothing_on(service: Service, there: There, values: dict[str, object], said: str) -> None:
     """404 that says why, from the moment on that it is so."""
     other = new_operator(service, "truthlocks", there.url)
-    change(service, other, **values)
+    other.change_source(**values)
 
     answer = other.call()
 

@@ -57,6 +57,10 @@ def schema(service: Service) -> dict[str, Any]:
     return service.client.get("/schema/openapi.json").json()
 
 
+RELAYED = "POST /relay/{source}/{path}"
+"""What it answers is the provider's, and at made-up paths it is 404."""
+
+
 def names(schema: dict[str, Any], *, closed: bool) -> set[str]:
     """The operations as schemathesis calls them; with `closed`, those that need a key."""
     return {
@@ -64,7 +68,7 @@ def names(schema: dict[str, Any], *, closed: bool) -> set[str]:
         for path, item in schema["paths"].items()
         for method, operation in item.items()
         if not closed or operation.get("security")
-    }
+    } - {RELAYED}
 
 
 def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str, list[str]]:
@@ -142,9 +146,8 @@ def test_every_answer_is_in_the_schema(
 
     assert (report["complete"], report["operations"]["errored"]) == (True, 0)
     rates = report["valid_rates"]
-    assert {name for name, phases in rates.items() if any(one["accepted"] for one in phases.values())} == names(
-        schema, closed=False
-    )
+    accepted = {name for name, phases in rates.items() if any(one["accepted"] for one in phases.values())}
+    assert accepted - {RELAYED} == names(schema, closed=False)
 
 
 def test_nothing_is_given_out_without_a_key(

@@ -29,7 +29,7 @@ from receiver.sandbox import capillary, thanx, voucherify
 from tests.receiver.relays import CREDENTIALS
 
 AT_ONCE = 8
-PAUSE = 0.05  # seconds until a call is made again
+PAUSE = 0.2  # seconds until a call is made again
 PATIENCE = 60.0  # seconds until a call must have come through
 
 RAW = "550e8400-e29b-41d4-a716-446655440001"
@@ -206,7 +206,7 @@ class Callers:
         self._so_far = 0
         self._told: SimpleQueue[Told] = SimpleQueue()
         self._failures: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._work) for _ in range(AT_ONCE)]
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(AT_ONCE)]
 
     def start(self) -> None:
         """Begin to call."""

@@ -1,7 +1,9 @@
 """The demo, run as a newcomer runs it: what it tells, what it offers, and that it leaves nothing behind."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +11,76 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
 import pytest
+
+from receiver.sandbox.issuers import issuers
 
 RECEIVER = Path(sys.executable).with_name("receiver")
 TRANSLOG = Path(sys.executable).with_name("translog")
-LAST_LINE = "All its files"
+LAST_LINE = "All files"
+SERVICES = ["receiver", "sandbox"]  # in the order in which they are started
+
+BY_WEBHOOK = """\
+Scrip: reverse 500.00 of 1000.00 201
+told by webhook reversed, entry _
+Truthlocks: revoke a receipt 200
+told by webhook revoked, entry _
+the same delivery, replayed 200 duplicate, entry _ told twice
+one forged of it: another receipt 401 wrong_signature nothing kept
+what is known of that receipt no_record
+"""
+
+BY_RELAY = """\
+Capillary: revoke a badge 200 revoked, entry _
+Capillary: revoke it again: error 814 200 refused, entry _
+Scrip: reverse the rest 201 reversed, entry _
+told by webhook reversed, entry _
+Thanx: revoke an issuance job 202 revoking, entry _
+polled until it had ended revoked, entry _
+Truthlocks: revoke the receipt again 409 refused, entry _
+Voucherify: cancel pending points 200 canceling, entry _
+declared, in a plain envelope canceling, entry _
+declared, in a plain envelope canceled, entry _
+Voucherify: cancel points it will keep 200 canceling, entry _
+declared, in a plain envelope canceling, entry _
+declared, in a plain envelope rejected, entry _
+"""
+
+RECORDED = {
+    "redemption 550e8400-e29b-41d4-a716-446655440001 taken_back": [
+        "reversed 500.00 relay",
+        "reversed 500.00 webhook",
+        "reversed 500.00 webhook",
+    ],
+    "receipt 3f0c7a1e-5d0b-4c1e-9a55-2b9c7f3d1a01 taken_back": ["refused relay", "revoked webhook"],
+    "badge 654cbea06bccde1274b6d3a2 taken_back": ["refused relay", "revoked relay"],
+    "issuance_job job_xyz789 taken_back": ["revoked poll", "revoking relay"],
+    "pending_points lcppb_12db4ebb0483a14091 taken_back": [
+        "canceled declared",
+        "canceling declared",
+        "canceling relay",
+    ],
+    "pending_points lcppb_12db4ebb0483a14093 not_taken_back": [
+        "canceling declared",
+        "canceling relay",
+        "rejected declared",
+    ],
+}
+"""What an auditor is told of each item; in which order its events came is up to the deliveries."""
+
+PROVED = """\
+VERIFIED: this record is in the log, unchanged.
+entry _ is the request, logged before it was passed on
+VERIFIED: this record is in the log, unchanged.
+entry _ is the provider's answer to it, and names it
+the credentials that the call was made with are in neither
+a copy that names another badge NOT VERIFIED
+a copy that is set back by a day NOT VERIFIED
+"""
+
+needs_a_shell = pytest.mark.skipif(
+    not all(map(shutil.which, ("bash", "curl"))), reason="what the demo offers is typed into bash, and asks with curl"
+)
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -63,7 +129,7 @@ def told_until(process: subprocess.Popen[str], text: str) -> str:
 
 def rest(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
     """The exit status, and what is told before it, line by line."""
-    told, _ = process.communicate(timeout=30)
+    told, _ = process.communicate(timeout=60)
     return process.returncode, told.splitlines()
 
 
@@ -72,6 +138,28 @@ def left_behind(tmp_path: Path) -> list[str]:
     return sorted(
         str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.name not in {"temporary", "state"}
     )
+
+
+def chapter(told: str, number: int) -> str:
+    """What is told between that chapter's title and the next one's."""
+    return told.partition(f"\n{number}. ")[2].partition("\n\n")[0]
+
+
+def steps(told: str) -> str:
+    """The steps that came out as they must, a line each; whichever entry is named, and how much space there is."""
+    lines = re.findall(r"^ +✓ (.+)$", told, re.MULTILINE)
+    return "".join(f"{re.sub(r'entry [0-9]+', 'entry _', ' '.join(line.split()))}\n" for line in lines)
+
+
+def recorded(table: str) -> dict[str, list[str]]:
+    """Of each item in the table, its state, and its events without their entries, sorted."""
+    found: dict[str, list[str]] = {}
+    for line in table.splitlines():
+        if item := re.match(r"^  (\w+ \S+) +(\w+) since [0-9:]{8}$", line):
+            found[f"{item[1]} {item[2]}"] = []
+        elif event := re.match(r"^    entry [0-9]+ +(.+?) +(webhook|relay|poll|declared)( .+)?$", line):
+            found[list(found)[-1]].append(f"{event[1]} {event[2]}")
+    return {item: sorted(events) for item, events in found.items()}
 
 
 def test_once_every_step_comes_out_as_it_must(tmp_path: Path) -> None:
@@ -84,72 +172,117 @@ def test_once_every_step_comes_out_as_it_must(tmp_path: Path) -> None:
         env=environment(tmp_path),
         cwd=tmp_path,
         check=False,
-        timeout=60,
+        timeout=120,
     )
+    told = done.stdout
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.findall(r"(200 \w+, entry \d+|401 \w+)", done.stdout) == [
-        "200 recorded, entry 3",
-        "200 recorded, entry 4",
-        "200 recorded, entry 5",
-        "200 duplicate, entry 3",
-        "401 wrong_signature",
-        "401 stale",
-        "200 mismatch, entry 6",
-        "200 recorded, entry 7",
-    ]
-    assert re.findall(r"taken_back|breach revoked_again|no_record|VERIFIED: this record|NOT VERIFIED", done.stdout) == [
-        "taken_back",
-        "breach revoked_again",
-        "no_record",
-        "VERIFIED: this record",
-        "NOT VERIFIED",
-        "NOT VERIFIED",
-    ]
-    assert done.stdout.splitlines()[-1].endswith("is removed.")
-    assert "Ctrl-C" not in done.stdout
+    assert steps(chapter(told, 2)) == BY_WEBHOOK
+    assert steps(chapter(told, 3)) == BY_RELAY
+    assert recorded(chapter(told, 4)) == RECORDED
+    assert steps(chapter(told, 4)) == "7 calls passed through: of each the log has its intent, and its outcome\n"
+    assert steps(chapter(told, 5)) == PROVED
+    assert told.splitlines()[-1].endswith("is removed.")
+    assert "Ctrl-C" not in told
     assert left_behind(tmp_path) == []
+    long = [line for line in told.splitlines() if len(line) > 80]
+    assert [line for line in long if "http://" not in line and str(tmp_path) not in line] == []
 
 
+def test_every_issuer_is_in_it() -> None:
+    """Each has something to play, and each way to hear of it is played; one act is heard of in two ways."""
+    scenes = {name: issuer.scenes for name, issuer in issuers().items()}
+    ways = [{via.value for via, _ in scene.told} for played in scenes.values() for scene in played]
+
+    assert all(scenes.values())
+    assert set[str]().union(*ways) == {"webhook", "relay", "poll", "declared"}
+    assert {"relay", "webhook"} in ways
+
+
+def typed_in(variables: list[str], command: str) -> str:
+    """What a command prints that must succeed, in a shell with these variables."""
+    script = "\n".join([*variables, command])
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "no_proxy": "127.0.0.1"},
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+@needs_a_shell
 def test_it_can_be_looked_at_until_ctrl_c(tmp_path: Path) -> None:
     """Without `--once` what it offers works as printed, until Ctrl-C ends it with exit status 0."""
     with demo(tmp_path) as process:
-        told = told_until(process, LAST_LINE)
-        key, vkey = re.findall(r"^ +V?KEY=(\S+)$", told, re.MULTILINE)
-        (listed,) = re.findall(r'^ +curl -sH "Authorization: Bearer \$KEY" (\S+/v1/events)$', told, re.MULTILINE)
-        answer = httpx2.get(listed, headers={"authorization": f"Bearer {key}"})
-        assert [event["log_index"] for event in answer.json()["items"]] == [7, 5, 4, 3]
-        (file,) = re.findall(r'translog verify (/\S+) --key "\$VKEY"$', told, re.MULTILINE)
-        assert (
-            subprocess.run([TRANSLOG, "verify", file, "--key", vkey], capture_output=True, check=False).returncode == 0
-        )
-        for tampered in ("other-receipt", "backdated"):
-            copy = Path(file).with_name(f"{tampered}.tlog-proof")
-            refused = subprocess.run([TRANSLOG, "verify", copy, "--key", vkey], capture_output=True, check=False)
+        told = told_until(process, LAST_LINE) + told_until(process, "ls ")
+        offered: list[str] = re.findall(r"^    (\S.+)$", chapter(told, 6), re.MULTILINE)
+        variables, commands = offered[:3], offered[3:]
+        assert [line.partition("=")[0] for line in variables] == ["KEY", "RELAY_KEY", "VKEY"]
+
+        call, events, calls, item, evidence, shown, *checkpoints, files = [
+            typed_in(variables, command) for command in commands
+        ]
+        badge = json.loads(call)["data"]
+        assert (badge["earnedBadgeId"], badge["isActive"]) == ("6659551c304b6e0b517b7bc7", False)
+        newest = [json.loads(listed)["items"][0]["item"] for listed in (events, calls)]
+        assert newest == [{"type": "badge", "id": badge["earnedBadgeId"]}] * 2
+        assert json.loads(item)["state"] == "taken_back"
+        assert evidence.startswith("c2sp.org/tlog-proof@v1\n")
+        assert shown.startswith("VERIFIED: this record is in the log, unchanged.\n")
+        assert [re.sub(r"(?<=^sandbox.invalid).*", "", checkpoint.splitlines()[0]) for checkpoint in checkpoints] == [
+            "rescind-demo.invalid/log/default",
+            "sandbox.invalid",
+        ]
+        folder = Path(commands[-1].split()[1])
+        for name in ("other-item", "backdated"):
+            assert f"{name}.tlog-proof" in files
+            verify = [TRANSLOG, "verify", folder / f"{name}.tlog-proof", "--key", variables[2].partition("=")[2]]
+            refused = subprocess.run(verify, capture_output=True, check=False)
             assert (refused.returncode, refused.stdout) == (1, b"")
         process.send_signal(signal.SIGINT)
         status, last = rest(process)
     assert status == 0
-    assert last[-1] == f"  The service has ended, and {Path(file).parent} is removed."
+    assert last[-1] == f"  Both services have ended, and {folder} is removed."
     assert left_behind(tmp_path) == []
 
 
-def test_a_service_that_dies_fails_the_demo(tmp_path: Path) -> None:
-    """If its service ends by itself, the demo says so, exits with 1, and still leaves nothing."""
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_that_dies_fails_the_demo(name: str, tmp_path: Path) -> None:
+    """If one of them ends by itself, the demo says which, exits with 1, and still leaves nothing."""
     with demo(tmp_path) as process:
         told_until(process, LAST_LINE)
-        (service,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(service), signal.SIGKILL)
+        os.kill(children(process)[SERVICES.index(name)], signal.SIGKILL)
         status, last = rest(process)
     assert status == 1
-    assert "  ✗ the service ended by itself, with exit status -9" in last
+    assert f"  ✗ the {name} ended by itself, with exit status -9" in last
+    assert left_behind(tmp_path) == []
+
+
+def test_a_step_that_does_not_come_out_fails_it(tmp_path: Path) -> None:
+    """Without the issuers nothing more can be played: it says so at once, exits with 1, and leaves nothing."""
+    with demo(tmp_path) as process:
+        told_until(process, "the sandbox listens on")
+        os.kill(children(process)[SERVICES.index("sandbox")], signal.SIGKILL)
+        status, last = rest(process)
+    assert status == 1
+    assert len([line for line in last if line.startswith("  ✗ ")]) == 1
+    assert "5. " not in "\n".join(last)
     assert left_behind(tmp_path) == []
 
 
 def test_it_can_be_ended_in_the_middle(tmp_path: Path) -> None:
     """SIGTERM in the middle of the story ends it, exit status 1, with nothing left behind."""
     with demo(tmp_path) as process:
-        told_until(process, "it listens on")
+        told_until(process, "the sandbox listens on")
         process.terminate()
         status, _ = rest(process)
     assert status == 1
     assert left_behind(tmp_path) == []
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes it has started and that still run, in order."""
+    told = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(child) for child in told.split()]

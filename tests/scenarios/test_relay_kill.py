@@ -1,4 +1,4 @@
-"""The sandbox and the receiver are killed at random while things are taken back: nothing is lost, nothing is told twice.
+"""Sandbox and receiver are killed at random while things are taken back: nothing of it is lost, nothing recorded twice.
 
 Half of the calls pass through the relay; the others go to the sandbox directly, and only its deliveries tell of them.
 Afterwards the sandbox's own log and database say what it did. Held against them are the receiver's log, what it shows
@@ -29,7 +29,7 @@ from receiver.records.opening import Records
 from receiver.sandbox.ledger import Data
 from receiver.settings import Settings
 from tests.sandbox.monitor import must_continue, read_checkpoint, read_log
-from tests.scenarios.callers import REDEMPTIONS, About, Callers, Things, Told, planned
+from tests.scenarios.callers import REDEMPTIONS, About, Call, Callers, Things, Told, planned
 from tests.scenarios.killing import Stand, everything_is_told, kill_at_random, standing
 from tests.scenarios.service import Site, leaves
 from translog.evidence import Leaf
@@ -56,7 +56,9 @@ Act: TypeAlias = tuple[str, str, str, str, str | None, str | None]
 class Aftermath:
     """What there is when all is over."""
 
+    calls: Sequence[Call]
     told: Sequence[Told]
+    """The answers that callers got."""
     acts: Sequence[Act]
     """By the sandbox's log."""
     reasons: Mapping[str, str]
@@ -79,15 +81,16 @@ class Aftermath:
     def event_of(self, attempt: Mapping[str, Any]) -> dict[str, Any] | None:
         """The event that tells what became of a call, be it another call's; None if there is none."""
         by_id = {leaf.id: leaf for leaf in self.log}
-        told_by = attempt["outcome_id"]
+        told_by: str | None = attempt["outcome_id"]
         while told_by is not None and by_id[told_by].kind == Kind.ATTEMPT:
-            told_by = by_id[told_by].facts["first"]
-        return None if told_by is None else self.events[str(told_by)]
+            first = by_id[told_by].facts["first"]
+            told_by = None if first is None else str(first)
+        return None if told_by is None else self.events[told_by]
 
 
 def test_nothing_is_lost_though_both_are_killed(tmp_path: Path) -> None:
-    """Five hundred calls and a dozen kills, on SQLite."""
-    _play(tmp_path, [Site(tmp_path / "receiver", settings={"RESCIND_RELAY_TIMEOUT": "5"})], calls=500, kills=12)
+    """Five hundred calls and ten kills, on SQLite."""
+    _play(tmp_path, [Site(tmp_path / "receiver", settings={"RESCIND_RELAY_TIMEOUT": "5"})], calls=500, kills=10)
 
 
 def test_nothing_is_lost_by_two_receivers(tmp_path: Path, postgresql_url: str) -> None:
@@ -102,7 +105,7 @@ def test_nothing_is_lost_by_two_receivers(tmp_path: Path, postgresql_url: str) -
 
 def _play(folder: Path, sites: Sequence[Site], calls: int, kills: int) -> None:
     seed = int(os.environ.get("KILL_SEED") or secrets.randbelow(1 << 32))
-    print(f"KILL_SEED={seed}")
+    print(f"KILL_SEED={seed}")  # noqa: T201  (shown with a failure)
     rng = random.Random(seed)
     for site in sites:
         site.folder.mkdir()
@@ -110,18 +113,18 @@ def _play(folder: Path, sites: Sequence[Site], calls: int, kills: int) -> None:
         things = Things.made(stand.sandbox_url, calls)
         everything_is_told(stand, things.jobs)
         before = read_checkpoint(stand.sandbox.client, stand.sandbox.vkey)
-        planned_calls = planned(rng, things)
-        assert len(planned_calls) >= calls
-        callers = Callers(planned_calls, stand.sandbox_url, stand.relays, stand.key)
+        made = planned(rng, things)
+        assert len(made) >= calls
+        callers = Callers(made, stand.sandbox_url, stand.relays, stand.key)
         callers.start()
-        kill_at_random(stand, rng, len(planned_calls), kills, callers.have_begun)
+        kill_at_random(stand, rng, len(made), kills, callers.have_begun)
         told = callers.finished()
         everything_is_told(stand, things.jobs)
         must_continue(stand.sandbox.client, stand.sandbox.vkey, before)
 
         settled = sites[0].run("receiver", "relay", "settle", "--json")
         assert settled.stderr == ""
-        aftermath = _aftermath(stand, told)
+        aftermath = _aftermath(stand, made, told)
         _settled_as_far_as_can_be(aftermath, settled.returncode, json.loads(settled.stdout)["items"])
         _everything_done_is_in_the_sandboxs_log(stand, aftermath)
         _everything_done_was_delivered_and_recorded_once(aftermath, things)
@@ -138,15 +141,18 @@ def _play(folder: Path, sites: Sequence[Site], calls: int, kills: int) -> None:
 # ---- what there is afterwards ----------------------------------------------------------------------------------------
 
 
-def _aftermath(stand: Stand, told: Sequence[Told]) -> Aftermath:
+def _aftermath(stand: Stand, calls: Sequence[Call], told: Sequence[Told]) -> Aftermath:
     entries = [json.loads(entry) for entry in read_log(stand.sandbox.client, stand.sandbox.vkey)]
     service = stand.receivers[0]
-    checkpoint = service.checkpoint(stand.vkey)
+    # In this order, for the receivers are still at work on what has no outcome: what is read later says no less.
+    listed = json.loads(stand.sites[0].tell("receiver", "relay", "list", "--json"))["items"]
+    attempts = {one["id"]: one for one in _all(stand, "/v1/attempts")}
+    last = max(index for one in attempts.values() for index in (one["log_index"], one["outcome_log_index"] or 0))
+    checkpoint = service.checkpoint_of(last + 1, stand.vkey)
     log = service.entries(checkpoint.size)
     assert root_from_leaves([leaf_hash(entry) for entry in log]) == checkpoint.root
-    attempts = {one["id"]: one for one in _all(stand, "/v1/attempts")}
-    listed = json.loads(stand.sites[0].tell("receiver", "relay", "list", "--json"))["items"]
     return Aftermath(
+        calls=calls,
         told=told,
         acts=[
             (
@@ -240,7 +246,14 @@ def _everything_done_is_in_the_sandboxs_log(stand: Stand, aftermath: Aftermath) 
             for effect in ("canceling", outcomes[one["transaction"]["status"]])
         ),
         *(
-            ("scrip", one["redemption_id"], "reversed", one["id"], one["amount"], one["quantity"] and str(one["quantity"]))
+            (
+                "scrip",
+                one["redemption_id"],
+                "reversed",
+                one["id"],
+                one["amount"],
+                _text(one["quantity"]),
+            )
             for one in reversals
         ),
     ]
@@ -248,12 +261,11 @@ def _everything_done_is_in_the_sandboxs_log(stand: Stand, aftermath: Aftermath) 
 
 
 def _everything_done_was_delivered_and_recorded_once(aftermath: Aftermath, things: Things) -> None:
-    """By its delivery each act is one event, and there is no other; nothing was not understood, or came in two forms."""
+    """By its delivery each act is one event, and there is no other; each was understood, and came in one form."""
     delivered = [event for event in aftermath.events.values() if event["via"] in {"webhook", "declared"}]
     assert Counter(_act(event) for event in delivered if event["effect"]) == Counter(aftermath.acts)
     assert sorted(event["item"]["id"] for event in delivered if not event["effect"]) == sorted(things.jobs)
-    kinds = {leaf.kind for leaf in aftermath.log}
-    assert kinds == {Kind.REVOCATION, Kind.CONTEXT, Kind.ATTEMPT, Kind.TALLY, Kind.SOURCE, Kind.KEY}
+    assert {leaf.kind for leaf in aftermath.log}.isdisjoint({Kind.QUARANTINE, Kind.MISMATCH})
 
 
 def _every_call_has_its_intent_and_its_outcome_or_none(aftermath: Aftermath) -> None:
@@ -261,12 +273,12 @@ def _every_call_has_its_intent_and_its_outcome_or_none(aftermath: Aftermath) -> 
     log, attempts = aftermath.log, aftermath.attempts
     calls = [leaf for leaf in log if leaf.kind == Kind.ATTEMPT and "attempt" not in leaf.facts]
     assert sorted(leaf.id for leaf in calls) == sorted(attempts)
-    assert [log[one["log_index"]].id for one in attempts.values()] == list(attempts)
+    assert [log[int(one["log_index"])].id for one in attempts.values()] == list(attempts)
     ended = [one for one in attempts.values() if one["outcome"] not in OPEN]
-    outcomes = [log[one["outcome_log_index"]] for one in ended]
+    outcomes = [log[int(one["outcome_log_index"])] for one in ended]
     assert [(leaf.id, leaf.facts["attempt"]) for leaf in outcomes] == [(one["outcome_id"], one["id"]) for one in ended]
     assert len({leaf.id for leaf in outcomes}) == len(outcomes)
-    assert sorted(aftermath.listed) == sorted(attempts.keys() - {one["id"] for one in ended})
+    assert attempts.keys() - {one["id"] for one in ended} <= set(aftermath.listed) <= attempts.keys()
 
 
 def _what_became_of_calls_is_true(aftermath: Aftermath) -> None:
@@ -287,7 +299,63 @@ def _what_became_of_calls_is_true(aftermath: Aftermath) -> None:
         elif attempt["outcome"] in OPEN:
             still_open.add(about)
     assert told <= done
-    through_the_relay = {one.call.about for one in aftermath.told if one.call.relayed} | set(aftermath.asked.values())
+    through_the_relay = {call.about for call in aftermath.calls if call.relayed}
     assert done & through_the_relay <= told | still_open
     jobs = {event["item"]["id"] for event in relayed if (event["via"], event["effect"]) == ("poll", "revoked")}
     assert {about[0] for about in told if about[0].startswith("job_")} <= jobs, "followed to their end"
+
+
+def _settled_as_far_as_can_be(aftermath: Aftermath, status: int, settled: Sequence[Mapping[str, Any]]) -> None:
+    """Open is only what no record tells: the provider has none, or the call was not done and may still be under way."""
+    assert [one for one in settled if one["under_way"]] == []
+    unknown = {one["id"] for one in settled if one["outcome"] == "unknown"}
+    assert set(aftermath.listed) <= unknown
+    assert status == (1 if unknown else 0)
+    done = {aftermath.about(act) for act in aftermath.acts}
+    for attempt_id in unknown:
+        has_record = providers.get(aftermath.attempts[attempt_id]["provider"]).operation.lookup is not None
+        assert not has_record or aftermath.asked[attempt_id] not in done
+
+
+def _callers_were_told_what_is_there(aftermath: Aftermath) -> None:
+    """A call that came through was done; the entry and the event that its answer names are those of that call."""
+    done = {aftermath.about(act) for act in aftermath.acts}
+    for told in aftermath.told:
+        call, headers = told.call, told.headers
+        assert told.status in ANSWERS[call.provider] or (call.relayed and told.status in RELAY_FAILED), told
+        assert call.about in done or told.status >= 400, told
+        if call.relayed and told.status != 503:
+            assert aftermath.asked[headers["x-rescind-attempt"]] == call.about
+        if "x-rescind-event" in headers:
+            leaf = aftermath.log[int(headers["x-rescind-log-index"])]
+            assert leaf.id == headers["x-rescind-event"]
+            if leaf.kind == Kind.ATTEMPT:
+                assert leaf.facts["attempt"] == headers["x-rescind-attempt"]
+            else:
+                assert aftermath.events[leaf.id]["item"]["id"] == call.item
+        else:
+            assert not call.relayed or told.status == 503 or "x-rescind-recorded" in headers
+
+
+def _the_sums_agree(stand: Stand) -> None:
+    """Of each redemption the receiver says that as much was reversed as the sandbox has."""
+    kept = {one["id"]: one for one in _kept(stand, "scrip", "redemption")}
+    for redemption in REDEMPTIONS:
+        said = stand.receivers[0].get(f"/v1/items/scrip/redemption/{redemption}", stand.key).json()
+        assert Decimal(said["reversed_amount"] or 0) == Decimal(kept[redemption]["reversed_amount"])
+        assert int(said["reversed_quantity"] or 0) == (kept[redemption]["reversed_quantity"] or 0)
+
+
+def _act(event: Mapping[str, Any]) -> Act:
+    return (
+        event["provider"],
+        event["item"]["id"],
+        event["effect"],
+        event["operation"],
+        event["amount"],
+        event["quantity"],
+    )
+
+
+def _text(quantity: int | None) -> str | None:
+    return None if quantity is None else str(quantity)
