@@ -38,7 +38,7 @@ from receiver.relay.pending import FOLDER, Held, Pending
 from receiver.relay.settling import Settler
 from receiver.relay.upstream import Answer, NotSent, Unknown, Upstream
 
-RETRY_AFTER = 5  # seconds, when an intent cannot be recorded now
+RETRY_AFTER = 5  # seconds, when nothing was passed on
 PENDING_EVERY = 1.0  # seconds between two tries to record what could not be recorded
 
 _UNKNOWN = (b"x-rescind-recorded", b"unknown")
@@ -118,7 +118,8 @@ class Relay:
         if isinstance(said, NotSent):
             headers += await self._record(party, attempt, None, b"")
             why = f"The call did not reach the upstream, so nothing was done there: {said.reason}"
-            return _problem(Problem(502, why, details={"attempt": attempt.id, "reason": said.reason}), headers)
+            details = {"attempt": attempt.id, "reason": said.reason}
+            return _problem(Problem(502, why, details=details, retry_after=RETRY_AFTER), headers)
         if said.status >= 500 or said.status < 200 or 300 <= said.status < 400:
             self._count(party, "unknown")
             headers.append(_UNKNOWN)
