@@ -25,18 +25,21 @@ Guard: TypeAlias = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandle
 def needs(scope: Scope, *, header: str | None = None) -> Guard:
     """A guard: a valid key with that scope, else 401 or 403.
 
-    The key is in that header alone, where `Authorization` is not ours; else it is a bearer's.
+    The key is in that header alone, where `Authorization` is not ours; else it is a bearer's. A 401 says which.
     """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        await _authorize(connection, scope, _bearer(connection) if header is None else _in(header, connection))
+        if header is None:
+            await authorize(connection, scope)
+        else:
+            await _authorize(connection, scope, _in(header, connection), _challenge(header))
 
     return guard
 
 
 async def authorize(connection: ASGIConnection[Any, Any, Any, Any], scope: Scope) -> ApiKey:
     """The key a request presents. Raises Problem 401 without a valid one, 403 without the scope."""
-    return await _authorize(connection, scope, _bearer(connection))
+    return await _authorize(connection, scope, _bearer(connection), Problem.challenge)
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
@@ -49,19 +52,27 @@ def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
 
 
 def _in(header: str, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    given = connection.headers.getall(header, [])
+    given, challenge = connection.headers.getall(header, []), _challenge(header)
     if not given:
-        raise Problem(401, f"This needs an API key in the header {header}. `receiver key create` makes one")
+        why = f"This needs an API key in the header {header}. `receiver key create` makes one"
+        raise Problem(401, why, challenge=challenge)
     if len(given) > 1:
-        raise Problem(401, f"The header {header} must be given once", Code.AUTH_INVALID)
+        raise Problem(401, f"The header {header} must be given once", Code.AUTH_INVALID, challenge=challenge)
     return given[0].strip()
 
 
-async def _authorize(connection: ASGIConnection[Any, Any, Any, Any], scope: Scope, presented: str) -> ApiKey:
+def _challenge(header: str) -> str:
+    """Says that a key in `Authorization` would not do: the scheme (RFC 9110 section 11.1) is named as the header is."""
+    return f'{header.title()} realm="rescind"'
+
+
+async def _authorize(
+    connection: ASGIConnection[Any, Any, Any, Any], scope: Scope, presented: str, challenge: str
+) -> ApiKey:
     records: Records = connection.app.state.records
     key = await asyncio.to_thread(find_key, records, presented, datetime.now(UTC))
     if key is None:
-        raise Problem(401, "This API key is unknown, expired or revoked", Code.AUTH_INVALID)
+        raise Problem(401, "This API key is unknown, expired or revoked", Code.AUTH_INVALID, challenge=challenge)
     if scope not in key.scopes:
         raise Problem(403, f"This needs a key with the scope {scope}", details={"scope": scope})
     uses: Uses = connection.app.state.uses

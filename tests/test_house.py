@@ -201,8 +201,7 @@ def test_the_stages_do_not_call_one_another() -> None:
         if (ROOT / "receiver" / stage).is_dir()
         for file in sources(f"receiver/{stage}")
         for one in imports(file)
-        if part(one.module) in STAGES - {stage}
-        and not (stage == "relay" and one.module.startswith(RECORDING))
+        if part(one.module) in STAGES - {stage} and not (stage == "relay" and one.module.startswith(RECORDING))
     ]
 
     assert wrong == []

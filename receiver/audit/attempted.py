@@ -18,7 +18,7 @@ from receiver.audit.queries import is_source
 from receiver.audit.shapes import AttemptShape, ItemShape
 from receiver.events import Item, format_time
 from receiver.providers import Operation
-from receiver.records.attempts import Ended, request_json
+from receiver.records.attempts import Ended, idempotency_key_of
 from receiver.records.keyed import item_key
 from receiver.records.opening import Tenant
 from receiver.records.tables import attempts, credentials, deliveries, sources
@@ -108,6 +108,7 @@ def _attempts(tenant: Tenant) -> sa.Select[*tuple[Any, ...]]:
             attempts.c.status,
             attempts.c.ended_at,
             attempts.c.next_at,
+            attempts.c.upstream.label("called"),
             columns.event,
             columns.test,
             columns.received_at,
@@ -199,13 +200,7 @@ def _idempotency_key(operation: Operation | None, row: sa.Row[Any]) -> str | Non
     """As it was sent, whoever made it."""
     if operation is None:
         return None
-    if operation.idempotency_header is not None:
-        headers: dict[str, str] = dict(json.loads(row.headers))
-        return headers.get(operation.idempotency_header.lower())
-    if operation.idempotency_member is None:
-        return None
-    value = request_json(bytes(row.body)).get(operation.idempotency_member)
-    return value if isinstance(value, str) else None
+    return idempotency_key_of(operation, json.loads(row.headers), bytes(row.body or b""))
 
 
 def _note(operation: Operation | None, row: sa.Row[Any]) -> str:
@@ -223,6 +218,8 @@ def _note(operation: Operation | None, row: sa.Row[Any]) -> str:
         return "the source is disabled, so the provider's record is not asked: receiver source enable"
     if row.upstream is None:
         return "the source has no upstream whose record could be asked: receiver source set --upstream"
+    if row.upstream != row.called:
+        return f"it was made to another upstream, {row.called}: its record is not asked{again}"
     if not row.has_credential:
         return f"set a read-only credential: receiver source credential{again}"
     if row.next_at is None:

@@ -7,12 +7,12 @@ import click
 
 from receiver.cli.common import data_option, json_option, opened, plainly, printable, show, tenant_option
 from receiver.events import parse_time
-from receiver.records.apikeys import create_key, list_keys, parse_scopes, revoke_key
+from receiver.records.apikeys import Scope, create_key, list_keys, parse_scopes, revoke_key
 
 
 @click.group()
 def key() -> None:
-    """API keys for /v1."""
+    """API keys for /v1 and /relay."""
 
 
 @key.command()
@@ -32,10 +32,13 @@ def create(
     expires_at = None if expires is None else _time(expires)
     with opened(data) as records:
         key_id, made = create_key(records, records.ensure_tenant(tenant), name, wanted, owner, expires_at)
+    use = "Authorization: Bearer <key>"
+    if Scope.OPERATE in wanted:
+        use += ", or for /relay X-Rescind-Key: <key>"
     show(
         {"id": key_id, "key": made},
         as_json=as_json,
-        lines=[made, "", f"Key {key_id} ({name}). It is shown this once: Authorization: Bearer <key>"],
+        lines=[made, "", f"Key {key_id} ({name}). It is shown this once: {use}"],
     )
 
 

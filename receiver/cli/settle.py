@@ -4,11 +4,14 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from receiver.audit.attempted import UNKNOWN, find_attempt, given_up
 from receiver.cli.common import data_option, json_option, opened, plainly, printable, show, tenant_option
 from receiver.intake.batch import write_batch
 from receiver.intake.submission import Outcome, Submission
@@ -18,7 +21,19 @@ from receiver.relay.settling import Settled, Settler, must_be_attempts, open_att
 from receiver.relay.upstream import Upstream
 from translog.cli import printable as on_one_line
 
-UNKNOWN, UNDER_WAY = "unknown", "under_way"
+UNDER_WAY = "under_way"
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """A call that was looked at, and its outcome as `/v1/attempts` has it."""
+
+    settled: Settled
+    outcome: str
+
+    @property
+    def word(self) -> str:
+        return UNDER_WAY if self.settled.under_way else self.outcome
 
 
 @click.command()
@@ -36,14 +51,15 @@ def settle(ids: tuple[str, ...], source: str | None, tenant: str, data: Path | N
     """
     if ids and source is not None:
         raise click.UsageError("give ids or --source, not both")
-    found: list[Settled] = []
+    found: list[_Looked] = []
     with opened(data) as records:
-        asyncio.run(_settle(records, _wanted(records, records.tenant(tenant), ids, source), found, as_json=as_json))
-    counts = Counter(_word(one) for one in found)
+        of = records.tenant(tenant)
+        asyncio.run(_settle(records, of, _wanted(records, of, ids, source), found, as_json=as_json))
+    counts = Counter(one.word for one in found)
     numbers = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
     summary = f"{counts.total()} looked at: {numbers}." if counts else "No call is open."
     show({"items": [_item(one) for one in found], "counts": counts}, as_json=as_json, lines=[summary])
-    if any(one.is_open for one in found):
+    if any(one.settled.is_open for one in found):
         sys.exit(1)
 
 
@@ -54,7 +70,7 @@ def _wanted(records: Records, tenant: Tenant, ids: Sequence[str], source: str | 
     return open_attempts(records, tenant, None if source is None else relay_source(records, tenant, source).id)
 
 
-async def _settle(records: Records, ids: Sequence[str], found: list[Settled], *, as_json: bool) -> None:
+async def _settle(records: Records, tenant: Tenant, ids: Sequence[str], found: list[_Looked], *, as_json: bool) -> None:
     upstream = Upstream(records.settings.relay_timeout)
 
     async def record(submission: Submission) -> Outcome:
@@ -65,23 +81,29 @@ async def _settle(records: Records, ids: Sequence[str], found: list[Settled], *,
     try:
         for one in ids:
             settled = await settler.settle(one)
-            found.append(settled)
+            looked = _Looked(settled, await asyncio.to_thread(_outcome, records, tenant, settled))
+            found.append(looked)
             if not as_json:  # each as it is done: what was recorded before a failure stays recorded
-                click.echo(f"{settled.id}  {_word(settled)}  {on_one_line(settled.said)}")
+                click.echo(f"{settled.id}  {looked.word}  {on_one_line(settled.said)}")
     finally:
         await upstream.aclose()
 
 
-def _word(settled: Settled) -> str:
-    if settled.outcome is None:
-        return UNKNOWN
-    return UNDER_WAY if settled.under_way else settled.outcome.value
+def _outcome(records: Records, tenant: Tenant, settled: Settled) -> str:
+    if settled.outcome is not None:
+        return settled.outcome.value
+    # Without one, the same clock tells here as where calls are listed: it may still be in progress.
+    late = given_up(records.settings.relay_timeout, datetime.now(UTC))
+    with records.database.read() as tx:
+        attempt = find_attempt(tx, tenant, settled.id, late)
+    return UNKNOWN if attempt is None else attempt.outcome
 
 
-def _item(settled: Settled) -> dict[str, Any]:
+def _item(looked: _Looked) -> dict[str, Any]:
+    settled = looked.settled
     return {
         "id": settled.id,
-        "outcome": UNKNOWN if settled.outcome is None else settled.outcome.value,
+        "outcome": looked.outcome,
         "outcome_id": settled.outcome_id,
         "under_way": settled.under_way,
         "detail": settled.said,

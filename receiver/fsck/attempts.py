@@ -3,7 +3,8 @@
 The table is what is asked about calls, and no entry holds it as it is. But all of it that tells something follows from
 the entries: an intent's leaf says who called, the leaves with the fact `attempt` what became of that call, in their
 order. The outcome is what was told first; but that a call was not done, or that its answer was not understood, is told
-until there is more to tell. Not checked is when a call is looked after next, and how often it was.
+until there is more to tell. And that one was answered as another was, or is the same by its idempotency key, follows
+from what both asked. Not checked is when a call is looked after next, how often it was, and which upstream it went to.
 """
 
 import json
@@ -14,15 +15,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from receiver import providers
+from receiver.documents import one_case
 from receiver.events import Item, Kind, parse_time
-from receiver.fsck.readings import DELIVERY, Asked, call_told_of
+from receiver.fsck.readings import DELIVERY, EVENT, Asked, call_told_of
 from receiver.fsck.report import Notes
 from receiver.providers import Operation
 from receiver.records import keyed
-from receiver.records.attempts import PATH, STATUS, Ended, asked, request_json
+from receiver.records.attempts import PATH, STATUS, Ended, asked, idempotency_key_of, request_json
 from receiver.records.tables import attempts, deliveries
-from receiver.relay.calls import MAX_KEPT
-from translog.canonical import Value
+from translog.canonical import Value, decode
 from translog.errors import FormatError
 from translog.evidence import Delivery, Leaf
 from translog.store import entries
@@ -37,11 +38,25 @@ _ENDED: dict[str, str] = {
     Kind.QUARANTINE: Ended.QUARANTINED.value,
 }
 _OPEN = frozenset({Ended.NOT_DONE.value, Ended.QUARANTINED.value})
+# What the delivery says that an answer of this kind names as the first.
+_FIRST: dict[str, frozenset[str]] = {
+    Ended.DUPLICATE.value: frozenset({Ended.RECORDED.value, Ended.MISMATCH.value}),
+    Ended.REPEATED.value: frozenset({Ended.RECORDED.value, Ended.MISMATCH.value, Ended.DUPLICATE.value}),
+}
 
 
 def is_intent(leaf: Leaf) -> bool:
     """Whether a leaf is of a call that is about to be passed on."""
     return leaf.kind == Kind.ATTEMPT and call_told_of(leaf) is None
+
+
+def item_of(event: Value) -> Item | None:
+    """What an event's own data, decoded, is about."""
+    match event:
+        case {"item": {"type": str(item_type), "id": str(item_id)}}:
+            return Item(item_type, item_id)
+        case _:
+            return None
 
 
 # ---- an intent ------------------------------------------------------------------------------------------------------
@@ -57,30 +72,28 @@ def check_intent(
     if row.attempt_id is None:
         yield "it has no row in attempts"
         return
-    try:
-        operation = providers.get(str(leaf.facts.get("provider"))).operation
-    except ValueError:
+    operation = _operation(leaf)
+    if operation is None or hash_key is None or item is None or delivery is None:
         return
-    if hash_key is None or item is None or delivery is None:
-        return
-    key = _idempotency_key(operation, delivery)
-    expected = (
-        None if key is None else keyed.idempotency_key(hash_key, row.source_id, item, key, request_json(delivery.body))
-    )
+    expected = _idempotency(hash_key, row.source_id, operation, item, delivery)
     if (None if row.idempotency is None else bytes(row.idempotency)) != expected:
         yield "idempotency is not what its delivery gives"
 
 
-def _idempotency_key(operation: Operation, delivery: Delivery) -> str | None:
-    """What the relay took for the call's idempotency key: no header that it takes for none is kept."""
-    key: object = None
-    if operation.idempotency_header is not None:
-        key = dict(delivery.headers).get(operation.idempotency_header.lower())
-    elif operation.idempotency_member is not None:
-        key = request_json(delivery.body).get(operation.idempotency_member)
-    if isinstance(key, str) and 0 < len(key) <= MAX_KEPT and key.isascii() and key.isprintable():
-        return key
-    return None
+def _operation(leaf: Leaf) -> Operation | None:
+    """What a call is of; None if this version does not know its provider."""
+    try:
+        return providers.get(str(leaf.facts.get("provider"))).operation
+    except ValueError:
+        return None
+
+
+def _idempotency(hash_key: bytes, source_id: str, operation: Operation, item: Item, delivery: Delivery) -> bytes | None:
+    """What a call that was sent so shares with those that are one with it; None if it has no idempotency key."""
+    key = idempotency_key_of(operation, delivery.headers, delivery.body)
+    if key is None:
+        return None
+    return keyed.idempotency_key(hash_key, source_id, item, key, request_json(delivery.body))
 
 
 # ---- what tells of a call -------------------------------------------------------------------------------------------
@@ -94,6 +107,9 @@ class Intent:
     """None if its entry cannot be read, which is told with that."""
     asked: Asked | None
     """None if it is erased or damaged."""
+    item: Item | None
+    delivery: Delivery | None
+    """The same."""
     row: sa.Row[Any]
 
 
@@ -112,6 +128,8 @@ _INTENTS: sa.Select[*tuple[Any, ...]] = (
         deliveries.c.headers,
         deliveries.c.body,
         deliveries.c.delivery_salt,
+        deliveries.c.event_data,
+        deliveries.c.event_salt,
         entries.c.data.label("entry"),
         attempts.c.id.label("attempt_id"),
         attempts.c.outcome,
@@ -135,16 +153,26 @@ def read_intents(tx: sa.Connection, ids: Iterable[str]) -> dict[str, Intent]:
     found: dict[str, Intent] = {}
     for row in rows:
         leaf = _leaf(row.entry)
-        found[row.id] = Intent(leaf, None if leaf is None else _asked(leaf, row), row)
+        if leaf is None:
+            found[row.id] = Intent(None, None, None, None, row)
+            continue
+        data, _ = DELIVERY.open(leaf.delivery, row)
+        delivery = None if data is None else Delivery.parse(data)
+        found[row.id] = Intent(leaf, None if delivery is None else _asked(leaf, row), _item(leaf, row), delivery, row)
     return found
 
 
+def _item(leaf: Leaf, row: sa.Row[Any]) -> Item | None:
+    """What the event is about that a leaf commits to; None if there is none, or it is erased or damaged."""
+    data, _ = EVENT.open(leaf.event, row)
+    return None if data is None else item_of(decode(data))
+
+
 def _asked(leaf: Leaf, row: sa.Row[Any]) -> Asked | None:
-    data, _ = DELIVERY.open(leaf.delivery, row)
-    if data is None:
+    operation = _operation(leaf)
+    if operation is None:
         return None
     try:
-        operation = providers.get(str(leaf.facts.get("provider"))).operation
         called_at = parse_time(str(leaf.facts.get("received_at")))
     except ValueError:
         return None
@@ -189,6 +217,79 @@ def _ended(leaf: Leaf) -> str | None:
 
 def _ended_by(row: sa.Row[Any]) -> str | None:
     return row.outcome_reason if row.outcome_kind == Kind.ATTEMPT else _ENDED.get(row.outcome_kind)
+
+
+# ---- what told of it already ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """What is kept under an id that an answer names: the delivery that told of the act already."""
+
+    leaf: Leaf
+    item: Item | None
+    """Of its event; None if it is none, or is erased or damaged."""
+
+
+_FIRSTS: sa.Select[*tuple[Any, ...]] = (
+    sa.select(deliveries.c.id, deliveries.c.event_data, deliveries.c.event_salt, entries.c.data.label("entry"))
+    .join_from(deliveries, entries, _entry_of(deliveries, entries))
+    .where(deliveries.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+
+
+def first_named(leaf: Leaf) -> str | None:
+    """The id of the delivery that an answer names as the first; None if it names none."""
+    first = leaf.facts.get("first") if leaf.kind == Kind.ATTEMPT else None
+    return first if isinstance(first, str) else None
+
+
+def read_firsts(tx: sa.Connection, ids: Iterable[str]) -> dict[str, First]:
+    """What is kept under these ids, by id; what cannot be read, which is told with its entry, is left out."""
+    wanted = list(ids)
+    rows = tx.execute(_FIRSTS, {"ids": wanted}).all() if wanted else ()
+    leaves = ((row, _leaf(row.entry)) for row in rows)
+    return {row.id: First(leaf, _item(leaf, row)) for row, leaf in leaves if leaf is not None}
+
+
+def check_first(
+    leaf: Leaf, intent: Intent, first: First | None, of_first: Intent | None, hash_key: bytes | None
+) -> Iterator[str]:
+    """What is wrong with an answer that says that the act was told of already: that one was told of, and the same.
+
+    `intent` is of its own call, `of_first` of the call that the first tells of. That the first is there, and of the
+    same source, is told with the answer's row.
+    """
+    may_say, first_id = _FIRST.get(_ended(leaf) or ""), first_named(leaf)
+    if leaf.kind != Kind.ATTEMPT or may_say is None:
+        return
+    if first_id is None:
+        yield "it names no delivery that told of the act already"
+    elif first is not None and (call_told_of(first.leaf) is None or _ended(first.leaf) not in may_say):
+        yield f"the delivery {first_id} that told of it tells of no act that a call came to"
+    elif first is not None and _ended(leaf) == Ended.DUPLICATE:
+        item = first.item if of_first is None or first.item is not None else of_first.item
+        if item is not None and intent.item is not None and not _same_item(item, intent.item):
+            yield f"the delivery {first_id} that told of it is about another item"
+    elif of_first is not None and _is_repeated(intent, of_first, hash_key) is False:
+        yield f"the call {of_first.row.id} that {first_id} tells of is another one by its idempotency key"
+
+
+def _same_item(one: Item, other: Item) -> bool:
+    return (one.type, one_case(one.id)) == (other.type, one_case(other.id))
+
+
+def _is_repeated(intent: Intent, other: Intent, hash_key: bytes | None) -> bool | None:
+    """Whether two calls are one by what they sent; None if that cannot be said."""
+    if intent.row.id == other.row.id:
+        return False
+    keys: list[bytes | None] = []
+    for one in (intent, other):
+        operation = None if one.leaf is None else _operation(one.leaf)
+        if one.leaf is None or operation is None or hash_key is None or one.item is None or one.delivery is None:
+            return None
+        keys.append(_idempotency(hash_key, str(one.leaf.facts.get("source")), operation, one.item, one.delivery))
+    return keys[0] is not None and keys[0] == keys[1]
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------

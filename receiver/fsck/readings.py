@@ -97,4 +97,5 @@ def read(provider: str, leaf: Leaf, delivery: Delivery, asked: Asked | None) -> 
         return operation.read(Call(asked.path, asked.request, document))
     if operation.lookup is None:
         return None
-    return operation.lookup.read(Inquiry(asked.path, asked.request, asked.called_at, document))
+    # Without what was known then, a record that was clear may not be so any more; then it cannot be read again here.
+    return operation.lookup.read(Inquiry(asked.path, asked.request, asked.called_at, document, known=frozenset()))

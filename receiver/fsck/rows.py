@@ -18,8 +18,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from receiver import providers
-from receiver.events import Effect, Item, Kind, Past, Via, may_be_one_account, parse_time
-from receiver.fsck.attempts import Intent, check_intent, check_telling, is_intent, read_intents
+from receiver.events import Effect, Kind, Past, Via, may_be_one_account, parse_time
+from receiver.fsck.attempts import (
+    First,
+    Intent,
+    check_first,
+    check_intent,
+    check_telling,
+    first_named,
+    is_intent,
+    item_of,
+    read_firsts,
+    read_intents,
+)
 from receiver.fsck.readings import DELIVERY, EVENT, call_told_of, came_by, read
 from receiver.fsck.report import Notes
 from receiver.fsck.told import Told
@@ -79,7 +90,8 @@ class Rows:
         self._sources = sources
         self._told = told
         self._notes = notes
-        self._intents: Mapping[str, Intent] = {}  # of the calls that this bundle tells of
+        self._intents: Mapping[str, Intent] = {}  # of the calls that this bundle, or a first of it, tells of
+        self._firsts: Mapping[str, First] = {}  # what answers of this bundle name
         self._strange: set[str] = set()
         self._logged_at = ""  # of the last leaf that could be read
         self._last = -1
@@ -88,7 +100,9 @@ class Rows:
         """Take the entries from `start` on, None where one is missing, with the rows that stand beside them."""
         rows = {row.log_index: row for row in self._rows(start, start + len(bundle))}
         parsed = [None if entry is None else _parse(entry) for entry in bundle]
-        self._intents = read_intents(self._tx, _calls_told_of(parsed))
+        leaves = [leaf for leaf in parsed if isinstance(leaf, Leaf)]
+        self._firsts = read_firsts(self._tx, {first for leaf in leaves if (first := first_named(leaf)) is not None})
+        self._intents = read_intents(self._tx, _calls_told_of([*leaves, *(one.leaf for one in self._firsts.values())]))
         for index, (entry, found) in enumerate(zip(bundle, parsed, strict=True), start):
             row = rows.get(index)
             leaf = None if found is None else self._leaf(index, found)
@@ -210,9 +224,16 @@ class Rows:
             there = "is not there" if row.first_source_id is None else "is of another source"
             yield f"{first} {there}"
         if is_intent(leaf):
-            yield from check_intent(leaf, row, self._hash_key, _item(event), delivery)
+            yield from check_intent(leaf, row, self._hash_key, item_of(event), delivery)
         elif call_id is not None:
             yield from check_telling(leaf, row, intent)
+            if intent is not None:
+                yield from check_first(leaf, intent, *self._first_of(leaf), self._hash_key)
+
+    def _first_of(self, leaf: Leaf) -> tuple[First | None, Intent | None]:
+        """What an answer names that told of it already, and the call that this tells of."""
+        first = self._firsts.get(first_named(leaf) or "")
+        return first, None if first is None else self._intents.get(call_told_of(first.leaf) or "")
 
     def _breaches_differ(self, source: SourceOf, row: sa.Row[Any], notice: Notice) -> Iterator[str]:
         """What the rules say of an event, given the item's earlier ones. Its codes are facts, its sentences are not."""
@@ -364,14 +385,6 @@ def _codes(breaches: str | None) -> Value:
         return breaches
 
 
-def _item(event: Value) -> Item | None:
-    match event:
-        case {"item": {"type": str(item_type), "id": str(item_id)}}:
-            return Item(item_type, item_id)
-        case _:
-            return None
-
-
 def _keys(
     hash_key: bytes,
     provider: str,
@@ -382,7 +395,7 @@ def _keys(
     notice: Notice | None,
 ) -> Iterator[tuple[str, bytes]]:
     """The keyed hashes of a row, by column, as far as they follow from what was opened."""
-    item = _item(event)
+    item = item_of(event)
     item_key = None if item is None else keyed.item_key(hash_key, provider, item)
     if item_key is not None:
         yield "item_key", item_key
@@ -428,6 +441,6 @@ def _parse(entry: bytes) -> Leaf | FormatError:
         return error
 
 
-def _calls_told_of(parsed: Sequence[Leaf | FormatError | None]) -> set[str]:
-    calls = {call_told_of(leaf) for leaf in parsed if isinstance(leaf, Leaf)}
+def _calls_told_of(leaves: Sequence[Leaf]) -> set[str]:
+    calls = {call_told_of(leaf) for leaf in leaves}
     return {call_id for call_id in calls if call_id is not None}

@@ -187,7 +187,8 @@ def _read_record(unread: Submission, attempt: Attempt, account: str | None) -> S
         record = parse(unread.body)
     except NotJson:
         return unread.quarantined(NOT_JSON)
-    reading = lookup.read(Inquiry(attempt.path, attempt.request, attempt.called_at, record))
+    # Nothing that is known is needed: when it came it was read as an event, with all that was known by then.
+    reading = lookup.read(Inquiry(attempt.path, attempt.request, attempt.called_at, record, known=frozenset()))
     if isinstance(reading, NotDone):
         raise NotReprocessableError(f"{cannot} as an event: {reading.message}")
     return unread.quarantined(reading.reason) if isinstance(reading, Unfit) else unread.noticed(reading, account)

@@ -19,7 +19,7 @@ from msgspec import UNSET, Meta, UnsetType
 from receiver import providers
 from receiver.intake.schemes import Scheme, check_secret, generate_secret, scheme_from_options
 from receiver.providers import Provider
-from receiver.records.credentials import MAX_CREDENTIAL, set_credential
+from receiver.records.credentials import MAX_CREDENTIAL, REMOVED, set_credential
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.secrets import MAX_SECRET, StoredSecret, new_secret
 from receiver.records.sources import (
@@ -177,8 +177,8 @@ def change(
 ) -> tuple[ListedSource, list[str]]:
     """Change a source; the source as it is then, and what to warn of.
 
-    Raises SettingError; UnusableError if the secrets that the source has cannot be used under its new scheme;
-    NoSuchSourceError, TakenError.
+    With an upstream of another origin, or with none any more, its credential is removed. Raises SettingError;
+    UnusableError if the secrets that the source has cannot be used under its new scheme; NoSuchSourceError, TakenError.
     """
     if asked.account is not UNSET:
         _must_be_name("account", asked.account)
@@ -187,12 +187,19 @@ def change(
         upstream, warnings = _upstream(asked.upstream)
         asked = replace(asked, upstream=upstream)
 
+    before: list[Source] = []
+
     def decide(source: Source) -> Decision:
+        before.append(source)
         decision, found = _decide(source, asked)
         warnings.extend(found)
         return decision
 
-    return change_source(records, tenant, source_id, decide, by), warnings
+    changed, told = change_source(records, tenant, source_id, decide, by)
+    if REMOVED in told:
+        removed = f"the read-only credential was for {before[0].upstream}, and is removed"
+        warnings.append(removed if changed.upstream is None else f"{removed}; give the new one's")
+    return changed, warnings
 
 
 def rotate(records: Records, tenant: Tenant, source_id: str, asked: Rotation, by: str = "command") -> Rotated:

@@ -86,6 +86,9 @@ class Inquiry:
     """When it was made, by our clock, in UTC."""
     record: dict[str, Json]
     """The JSON that the provider answered with, 200, at the lookup's target."""
+    known: frozenset[str]
+    """Acts on the item that cannot be this call's, as `Event.operation` names them, in the case of `one_case`: told of
+    before the call was made, or by the answer to another call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,9 @@ class Lookup:
     """What a record says of the call; never raises.
 
     A `Notice` (via `Via.POLL`) is of what was done to the item. Few records name the call that did it, so it may have
-    been another one. `Unfit` where the record is another item's, is not as documented, or does not tell: the call's
-    outcome is then as unknown as before.
+    been another one; but where the record shows only acts that cannot be the call's, by `Inquiry.known` or by their
+    time, that is `NotDone`. `Unfit` where the record is another item's, is not as documented, or does not tell: the
+    call's outcome is then as unknown as before.
     """
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """To send besides the credential."""

@@ -199,7 +199,10 @@ def _read_answer(call: Call) -> Notice | Unfit:
         outcome = _Outcome.of(Members(call.answer), Members(call.request, "request."))
     except WrongShape as error:
         return Unfit("wrong_shape", str(error))
-    return Notice(outcome.event(_OURS, None, {}), outcome.key, digest(call.answer), Via.RELAY)
+    content = digest(call.answer)
+    # A badge is revoked once, but may be refused for one reason and later for another: these are two refusals.
+    key = f"{outcome.key} {content.hex()}" if outcome.effect is Effect.REFUSED else outcome.key
+    return Notice(outcome.event(_OURS, None, {}), key, content, Via.RELAY)
 
 
 # A revocation may be told by a webhook, declared and passed on: that is the same act, and breaks nothing. What cannot

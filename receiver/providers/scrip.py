@@ -240,7 +240,12 @@ def _reversals(record: Members, redemption_id: str) -> list[Members]:
 
 
 def _may_be_ours(reversal: Members, inquiry: Inquiry) -> bool:
-    """By the idempotency key, should it be shown; else by when, why and how much was reversed. Raises WrongShape."""
+    """Whether it can be the call's: none that is known to be another act's can.
+
+    Told by the idempotency key, should it be shown; else by when, why and how much was reversed. Raises WrongShape.
+    """
+    if one_case(reversal.text("id")) in inquiry.known:
+        return False
     told, asked = reversal.document, inquiry.request
     keys = (told.get(_IDEMPOTENCY_KEY), asked.get(_IDEMPOTENCY_KEY))
     if None not in keys:

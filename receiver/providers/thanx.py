@@ -154,7 +154,7 @@ def _target(path: Mapping[str, str], request: dict[str, Json]) -> str:
 
 
 def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
-    """The job as it is. It does not say which call began to revoke it."""
+    """The job as it is. It does not say which call began to revoke it; but that is begun once."""
     try:
         job = Members(inquiry.record).inside("issuance_job")
         if job.text("id") != inquiry.path.get("id"):
@@ -165,6 +165,8 @@ def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
         event = _revocation(job, None, Members(inquiry.request, "request."), {})
     except WrongShape as error:
         return Unfit("wrong_shape", str(error))
+    if not inquiry.known.isdisjoint(_operation(event.item.id, state) for state in _EFFECTS):
+        return NotDone(f"the job is {state}, which was begun before it, or by another call")
     # A record is read again and again: what is kept of it is its content, for the rest may change in the same state.
     return Notice(event, _key(event), digest({"account": event.account, **event.details}), Via.POLL)
 
@@ -189,7 +191,7 @@ def _revocation(job: Members, name: str | None, request: Members | None, more: d
         effect=effect,
         extent=Extent.FULL,
         account=_merchant(job, request),
-        operation=f"{job_id} {state}",
+        operation=_operation(job_id, state),
         occurred_at=None,
         occurred_from=None,
         amount=None,
@@ -202,6 +204,11 @@ def _revocation(job: Members, name: str | None, request: Members | None, more: d
             **more,
         },
     )
+
+
+def _operation(job_id: str, state: str) -> str:
+    """What names the act that brought a job into that state."""
+    return f"{job_id} {state}"
 
 
 def _merchant(job: Members, request: Members | None) -> str | None:

@@ -21,7 +21,7 @@ brings that one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from msgspec.structs import replace
@@ -76,6 +76,9 @@ _TYPES = {
 _RECORDED = _Type(Kind.REVOCATION, Effect.REVOKED, "receipt", timed=False)
 _RECORDED_MEMBERS = ("receipt_id", "receipt_type", "tenant_id", "status", "revoked_at")
 _NOT_REVOKED = ("active", "superseded", "redacted")
+
+_BEHIND = timedelta(seconds=5)
+"""How far the provider's clock may stand behind ours."""
 
 _IGNORED = frozenset({"receipt.created", "attestation.created", "key.created", "key.rotated", "webhook.test"})
 _IGNORED_UNDER = ("issuer.", "verification.", "team.", "billing.")
@@ -147,14 +150,18 @@ def _read_answer(call: Call) -> Notice | Unfit:
 
 
 def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
-    """The receipt's record. That it was revoked is all it says: not by which call, nor why."""
+    """The receipt's record. That it was revoked is all it says: not by which call, nor why.
+
+    A receipt is revoked once. So if it was before the call, then not by the call.
+    """
     try:
         record = Members({name: inquiry.record[name] for name in _RECORDED_MEMBERS if name in inquiry.record})
         if one_case(record.text("receipt_id")) != one_case(inquiry.path.get("id", "")):
             raise WrongShape("receipt_id is not the one asked for")
         status = record.text("status")
         if status == "revoked":
-            return replace(_notice(record, "receipt.revoked", _RECORDED), via=Via.POLL)
+            notice = replace(_notice(record, "receipt.revoked", _RECORDED), via=Via.POLL)
+            return notice if (by_another := _by_another(notice.event, inquiry)) is None else by_another
         if status not in _NOT_REVOKED:
             raise WrongShape(f"status is {status!a}; it must be one of revoked, {', '.join(_NOT_REVOKED)}")
         if record.has("revoked_at"):
@@ -162,6 +169,15 @@ def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
     except WrongShape as error:
         return Unfit("wrong_shape", str(error))
     return NotDone(f"the receipt is {status}, not revoked")
+
+
+def _by_another(event: Event, inquiry: Inquiry) -> NotDone | None:
+    """That the receipt was not revoked by the call, if that is known."""
+    if one_case(event.item.id) in inquiry.known:
+        return NotDone("the receipt was revoked before it, or by another call")
+    if event.occurred_at is not None and event.occurred_at < inquiry.called_at - _BEHIND:
+        return NotDone(f"the receipt was revoked before it, at {format_time(event.occurred_at)}")
+    return None
 
 
 def _check(event: Event, received_at: datetime, replay_window: int, history: Sequence[Past]) -> tuple[Breach, ...]:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from receiver.events import Item, Kind, format_time, parse_time
 from receiver.providers import Operation, Provider
+from receiver.records import keyed
 from receiver.records.tables import attempts, deliveries
 from receiver.strictjson import Json, NotJson, parse
 from translog.errors import FormatError
@@ -29,6 +30,13 @@ METHOD, PATH, STATUS = ":method", ":path", ":status"
 
 FOLLOW_AFTER = timedelta(seconds=1)
 """How soon it is looked what has become of what is under way."""
+
+DOUBT_AFTER = timedelta(minutes=15)
+"""How soon a call is looked at again that had no effect by the provider's record: a clock may have been set, or the
+record may be of a replica that lags behind."""
+
+MAX_IDEMPOTENCY_KEY = 1024
+"""Characters of an idempotency key, all printable ASCII. The relay takes nothing else for one."""
 
 
 class Ended(StrEnum):
@@ -69,8 +77,10 @@ class Attempt(Struct, frozen=True):
     called_at: datetime
     idempotency: bytes | None
     """`receiver.records.keyed.idempotency_key`; None if it had none."""
-    settle_at: datetime | None = None
-    """Of an intent: when to look what became of it, should it have no outcome by then."""
+    upstream: str
+    """The base URL that it goes to."""
+    settle_at: datetime
+    """Until then it may be under way, whatever is found elsewhere."""
     ended: Ended | None = None
     """Of an answer that is no event: what it says. Of an intent and of an event None."""
     first_id: str | None = None
@@ -86,8 +96,10 @@ def begin(tx: sa.Connection, source_id: str, attempt: Attempt) -> None:
             id=attempt.id,
             source_id=source_id,
             key_id=attempt.key_id,
+            upstream=attempt.upstream,
+            settle_at=format_time(attempt.settle_at),
             idempotency=attempt.idempotency,
-            next_at=None if attempt.settle_at is None else format_time(attempt.settle_at),
+            next_at=format_time(attempt.settle_at),
             looks=0,
         )
     )
@@ -96,12 +108,13 @@ def begin(tx: sa.Connection, source_id: str, attempt: Attempt) -> None:
 def end(tx: sa.Connection, attempt: Attempt, ended: Ended, outcome_id: str, now: str, *, follow: bool) -> None:
     """Note what became of a call: the delivery of that id tells of it. With `follow` it is asked after again.
 
-    What was known before stays, unless it may give way. Calls of unknown outcome with the same idempotency key are
-    looked at now: this one may have told what became of them.
+    What was known before stays, unless it may give way; so one that was not done is asked after again as well. Calls of
+    unknown outcome with the same idempotency key are looked at now: this one may have told what became of them.
     """
     columns = attempts.c
     this = sa.update(attempts).where(columns.id == attempt.id)
-    looking = {"next_at": format_time(parse_time(now) + FOLLOW_AFTER) if follow else None, "looks": 0}
+    after = FOLLOW_AFTER if follow else DOUBT_AFTER if ended is Ended.NOT_DONE else None
+    looking = {"next_at": None if after is None else format_time(parse_time(now) + after), "looks": 0}
     if ended is Ended.RECORDED:  # what was followed may have ended with this event
         tx.execute(this.values(**looking))
     may_change = sa.or_(columns.outcome.is_(None), columns.outcome.in_(_GIVE_WAY))
@@ -133,6 +146,8 @@ _ATTEMPT: sa.Select[*tuple[Any, ...]] = (
         entries.c.data.label("entry"),
         attempts.c.key_id,
         attempts.c.idempotency,
+        attempts.c.upstream,
+        attempts.c.settle_at,
     )
     .join_from(deliveries, attempts, attempts.c.id == deliveries.c.id)
     .join(entries, sa.and_(entries.c.log_id == deliveries.c.log_id, entries.c.index == deliveries.c.log_index))
@@ -142,20 +157,46 @@ _ATTEMPT: sa.Select[*tuple[Any, ...]] = (
 
 def load_attempt(tx: sa.Connection, provider: Provider, intent_id: str) -> Attempt | None:
     """A call by the id of its intent; None if there is none, it is erased, or it is not what was logged."""
-    row = tx.execute(_ATTEMPT, {"id": intent_id}).one_or_none()
-    if row is None or not _is_as_logged(row):
+    row = _load(tx, intent_id)
+    if row is None:
         return None
-    item: dict[str, str] = json.loads(row.event_data)["item"]
     path, request = asked(provider.operation, row.headers, bytes(row.body))
     return Attempt(
         id=row.id,
         key_id=row.key_id,
-        item=Item(item["type"], item["id"]),
+        item=_item(row),
         path=path,
         request=request,
         called_at=parse_time(row.received_at),
         idempotency=None if row.idempotency is None else bytes(row.idempotency),
+        upstream=row.upstream,
+        settle_at=parse_time(row.settle_at),
     )
+
+
+def load_idempotency(
+    tx: sa.Connection, provider: Provider, hash_key: bytes, source_id: str, intent_id: str
+) -> bytes | None:
+    """What `Attempt.idempotency` is of a call, from the request that is kept, whatever its row in `attempts` says.
+
+    None if it had no idempotency key, or if `load_attempt` gives none.
+    """
+    row = _load(tx, intent_id)
+    if row is None:
+        return None
+    body = bytes(row.body)
+    key = idempotency_key_of(provider.operation, json.loads(row.headers), body)
+    return None if key is None else keyed.idempotency_key(hash_key, source_id, _item(row), key, request_json(body))
+
+
+def _load(tx: sa.Connection, intent_id: str) -> sa.Row[Any] | None:
+    row = tx.execute(_ATTEMPT, {"id": intent_id}).one_or_none()
+    return None if row is None or not _is_as_logged(row) else row
+
+
+def _item(row: sa.Row[Any]) -> Item:
+    item: dict[str, str] = json.loads(row.event_data)["item"]
+    return Item(item["type"], item["id"])
 
 
 def _is_as_logged(row: sa.Row[Any]) -> bool:
@@ -181,6 +222,21 @@ def asked(operation: Operation, headers: str, body: bytes) -> tuple[dict[str, st
     names, values = operation.path.split("/"), str(kept.get(PATH, "")).split("/")
     path = {name[1:-1]: unquote(value) for name, value in zip(names, values, strict=False) if name.startswith("{")}
     return path, request_json(body)
+
+
+def idempotency_key_of(operation: Operation, headers: Iterable[tuple[str, str]], body: bytes) -> str | None:
+    """The idempotency key that a call was made with, by what is kept of its request; None if it had none.
+
+    What is in its place and is none (too long, not printable ASCII, empty) the relay did not take for one either.
+    """
+    key: object = None
+    if operation.idempotency_header is not None:
+        key = dict(headers).get(operation.idempotency_header.lower())
+    elif operation.idempotency_member is not None:
+        key = request_json(body).get(operation.idempotency_member)
+    if isinstance(key, str) and 0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isascii() and key.isprintable():
+        return key
+    return None
 
 
 def request_json(body: bytes) -> dict[str, Json]:

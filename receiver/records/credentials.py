@@ -5,6 +5,7 @@ header, or the headers, that the question carries; the callers' own are never ke
 It is kept encrypted under the data key, bound to its source, is in no entry of the log, and is shown nowhere.
 
 Setting or removing it is a change of the source: one transaction under its log's lock, with the entry that tells of it.
+It is for the upstream that the source has then, and is removed with that (`receiver.records.sources.change_source`).
 """
 
 import json
@@ -17,13 +18,13 @@ import sqlalchemy as sa
 from receiver.events import Kind, format_time
 from receiver.records.journal import change
 from receiver.records.opening import Records, Tenant
-from receiver.records.sources import get_source
+from receiver.records.sources import CREDENTIAL_REMOVED, get_source, remove_credential
 from receiver.records.tables import attempts, credentials
 
 MAX_CREDENTIAL = 8192
 """Bytes of the names and values of a credential's headers, together."""
 
-SET, REMOVED = "credential", "credential_removed"
+SET, REMOVED = "credential", CREDENTIAL_REMOVED
 """What the log calls the two changes."""
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -45,8 +46,7 @@ def set_credential(
     get_source(records, tenant, source_id)  # a source is never removed: what is there now is there under the lock
     with change(records.database, tenant.log) as changing:
         tx = changing.tx
-        its = sa.delete(credentials).where(credentials.c.source_id == source_id)
-        if tx.execute(its).rowcount == 0 and headers is None:
+        if not remove_credential(tx, source_id) and headers is None:
             return False
         if headers is not None:
             value = records.vault.seal(_place(source_id), json.dumps(list(headers)).encode())

@@ -8,7 +8,8 @@ A secret enters by standard input, a file or a request, or is made here and show
 one source only, and may overlap with others for a time, so that it can be rotated without losing a delivery.
 
 A source may have an upstream as well: where the operator's own calls to the provider are passed on to. What its
-provider is asked about these with is its credential (`receiver.records.credentials`).
+provider is asked about these with is its credential (`receiver.records.credentials`), which goes nowhere but there: an
+upstream of another origin (RFC 6454), or none, takes it away in the same transaction.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -46,7 +48,11 @@ DEFAULT_REPLAY_WINDOW = 300
 MAX_NAME = 256
 """Characters of a name."""
 
+CREDENTIAL_REMOVED = "credential_removed"
+"""What the log calls it that a credential is taken away."""
+
 _ID = re.compile("[0-9a-f-]{36}")
+_PORTS = {"http": 80, "https": 443}
 
 
 class NoSuchSourceError(RecordsError):
@@ -170,13 +176,13 @@ def add_source(records: Records, tenant: Tenant, new: NewSource, secret: str, by
 
 def change_source(
     records: Records, tenant: Tenant, source_id: str, decide: Callable[[Source], Decision], by: str = "command"
-) -> ListedSource:
-    """Change a source as `decide` says, and log it; the source as it is then.
+) -> tuple[ListedSource, list[str]]:
+    """Change a source as `decide` says, and log it; the source as it is then, and what the log was told of it.
 
     `decide` is given the source as it is, with the secrets that have not ended, and is asked under the log's lock: what
-    it raises leaves everything as it was. Each kind of change that changes something is an entry: `changed`, `disabled`
-    or `enabled`, `rotated`. Raises NoSuchSourceError; TakenError if the new secret belongs to a source, this one
-    included.
+    it raises leaves everything as it was. Each kind of change that changes something is an entry: `changed`,
+    `credential_removed`, `disabled` or `enabled`, `rotated`. Raises NoSuchSourceError; TakenError if the new secret
+    belongs to a source, this one included.
     """
     with _unless_taken(tenant), change(records.database, tenant.log) as changing:
         tx, now = changing.tx, changing.now
@@ -187,6 +193,9 @@ def change_source(
         actions: list[str] = []
         if values != _settings(before):
             actions.append("changed")
+        moved = before.upstream is not None and not _same_origin(before.upstream, after.upstream)
+        if moved and remove_credential(tx, source_id):  # else the next look would send it to whoever is there now
+            actions.append(CREDENTIAL_REMOVED)
         if after.enabled != before.enabled:
             actions.append("enabled" if after.enabled else "disabled")
         if actions:
@@ -201,7 +210,22 @@ def change_source(
         for action in actions:
             changing.tell(Kind.SOURCE, {"action": action, "by": by, "id": source_id})
         (listed,) = _listed(tx, sources_table.c.id == source_id)
-    return listed
+    return listed, actions
+
+
+def remove_credential(tx: sa.Connection, source_id: str) -> bool:
+    """Take a source's credential away, which is to be logged as `CREDENTIAL_REMOVED`; whether it had one."""
+    return tx.execute(sa.delete(credentials).where(credentials.c.source_id == source_id)).rowcount > 0
+
+
+def _same_origin(upstream: str, other: str | None) -> bool:
+    return other is not None and _origin(upstream) == _origin(other)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port: whoever is at another one is somebody else."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 def _settings(source: NewSource | Source) -> dict[str, Any]:
@@ -355,6 +379,7 @@ def _no_source(source_id: str) -> NoSuchSourceError:
 
 
 __all__ = [
+    "CREDENTIAL_REMOVED",
     "DEFAULT_REPLAY_WINDOW",
     "MAX_NAME",
     "Decision",
@@ -372,6 +397,7 @@ __all__ = [
     "load_sources",
     "named_source",
     "relay_source",
+    "remove_credential",
     "sources_version",
     "webhook_path",
 ]

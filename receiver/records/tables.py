@@ -163,7 +163,9 @@ attempts = sa.Table(
     sa.Column("id", sa.Text, sa.ForeignKey("deliveries.id"), primary_key=True),
     sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), nullable=False),
     sa.Column("key_id", sa.Text, sa.ForeignKey("api_keys.id"), nullable=False),
-    sa.Column("idempotency", sa.LargeBinary),  # keyed hash of the source, the item and the idempotency key
+    sa.Column("upstream", sa.Text, nullable=False),  # the base URL it went to
+    sa.Column("settle_at", sa.Text, nullable=False),  # before that it may still be under way
+    sa.Column("idempotency", sa.LargeBinary),  # keyed hash of the source, the item, the idempotency key and the request
     sa.Column("outcome", sa.Text),  # None as long as it is not known
     sa.Column("outcome_id", sa.Text, sa.ForeignKey("deliveries.id"), index=True),  # the delivery that tells
     sa.Column("status", sa.Integer),  # of the upstream's answer, if there was one

@@ -35,6 +35,12 @@ MAX_KEPT = 1024
 KEY_HEADER = "x-rescind-key"
 """What the caller's API key of this receiver comes in: it never goes out."""
 
+REMOVED = b"[removed]"
+"""What is kept in place of a credential that an answer repeats."""
+
+SHORTEST_CREDENTIAL = 8
+"""Bytes of a credential that is looked for in answers: a shorter one may be there by chance."""
+
 IDENTITY = (b"accept-encoding", b"identity")
 """Goes out with every request: an answer is kept as it was said, and read without decoding."""
 
@@ -55,6 +61,17 @@ _OF_ONE_CONNECTION = frozenset(
     )
 )
 _NOT_PASSED_ON = frozenset((b"host", b"expect", b"accept-encoding", KEY_HEADER.encode()))
+
+# With these some servers take another method or path for the request's than it has: it would be another operation.
+_OVERRIDES = frozenset(
+    (
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-rewrite-url",
+    )
+)
 
 # A path's segment (RFC 3986 section 3.3) without ";", behind which some servers see parameters of their own.
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%[0-9A-Fa-f]{2})+")
@@ -96,6 +113,19 @@ class Outgoing:
             if name is not None and value is not None:
                 kept.append((name.lower(), value))
         return tuple(kept)
+
+    @property
+    def credentials(self) -> list[bytes]:
+        """What of its headers must not be kept: the credentials, also without what says their kind (`Bearer`)."""
+        return credentials_in(self.headers, self.operation)
+
+
+def credentials_in(headers: Iterable[tuple[bytes, bytes]], operation: Operation) -> list[bytes]:
+    """The values of those headers in which the provider's credentials are, the longest first."""
+    names = {name.encode() for name in operation.credentials}
+    values = [value for name, value in headers if name.lower() in names]
+    parts = {part for value in values for part in (value, value.partition(b" ")[2].strip())}
+    return sorted((part for part in parts if len(part) >= SHORTEST_CREDENTIAL), key=len, reverse=True)
 
 
 def find(operation: Operation, method: str, path: str, query: str) -> dict[str, str] | None:
@@ -143,7 +173,7 @@ def prepare(
     """
     # Space around a value is not part of it (RFC 9110 section 5.5); a server may hand it over, and no client sends it.
     given = [(name, value.strip(b" \t")) for name, value in end_to_end(headers)]
-    passed = [pair for pair in given if pair[0].lower() not in _NOT_PASSED_ON]
+    passed = [pair for pair in given if _may_pass(pair[0].lower())]
     request = _json(body)
     name, member = operation.idempotency_header, operation.idempotency_member
     key: str | None = None
@@ -183,6 +213,18 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     listed = b",".join(value for name, value in given if name.lower() == b"connection")
     dropped = _OF_ONE_CONNECTION | {option.strip().lower() for option in listed.split(b",")}
     return tuple(pair for pair in given if pair[0].lower() not in dropped)
+
+
+def without(body: bytes, credentials: Iterable[bytes]) -> bytes:
+    """An answer's body as it may be kept: where it repeats a credential, `REMOVED` stands in its place."""
+    for credential in credentials:
+        body = body.replace(credential, REMOVED)
+    return body
+
+
+def _may_pass(name: bytes) -> bool:
+    # Many servers know no difference between "-" and "_" in a name.
+    return name not in _NOT_PASSED_ON and name.replace(b"_", b"-") not in _OVERRIDES
 
 
 def _parameter(segment: str) -> str | None:

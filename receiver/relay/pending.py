@@ -18,6 +18,7 @@ from receiver.records.vault import Vault, VaultError
 from translog.guard import fsync_folder
 
 FOLDER = "relay-pending"
+MOST = 1 << 20  # bytes of a file: an answer's, and what sealing and base64 add
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class Pending:
         """What is kept, oldest call first. A file that cannot be read is logged and left where it is."""
         for path in sorted(self._folder.glob("*.answer")):
             try:
+                if not path.is_file() or path.stat().st_size > MOST:
+                    raise OSError("it is no file that was made here")
                 opened = self._vault.open(_place(path.stem), path.read_bytes())
                 yield msgspec.json.decode(opened, type=Held)
             except (OSError, VaultError, msgspec.MsgspecError) as error:

@@ -25,9 +25,10 @@ from receiver.problems import Problem
 from receiver.records.apikeys import ApiKey, Scope
 from receiver.records.opening import Tenant
 from receiver.records.sources import NoSuchSourceError
+from receiver.relay.answers import find_party
 from receiver.relay.calls import KEY_HEADER, find, prepare
 from receiver.relay.entries import Party
-from receiver.relay.service import Relay, find_party
+from receiver.relay.service import Relay
 
 _SENT = re.compile("/relay/([^/]+)(/.*)")
 """A path as it came: the source, and the rest, which is the provider's."""
@@ -99,7 +100,7 @@ def relay_routes() -> list[HTTPRouteHandler]:
         tags=["relay"],
         guards=[_GUARD],
         security=[{"relay_key": []}],
-        responses=problems.responses(400, 401, 403, 404, 413, 502, 503, 504),
+        responses=problems.responses(400, 401, 403, 404, 408, 413, 429, 502, 503, 504),
     )
     others = HTTPRouteHandler(
         _PATH,

@@ -6,6 +6,9 @@ What became of a call of unknown outcome is found out in this order:
     the record      the provider's documented GET (`receiver.providers.Lookup`), asked with the source's read-only
                     credential, says that it was done, or that it had no effect
 
+Only the upstream that the call was made to is asked. That it had no effect is believed only of a record that was asked
+for when the call could no longer be under way; and even then it is looked at twice more, for it gives way to an event.
+
 What has begun is followed by the same GET, until the record says that it has ended. No call is made again.
 
 Several receivers, and the command beside them, may look at the same call. In the background the one looks that puts the
@@ -15,60 +18,43 @@ once, and something else is kept beside it, but changes no outcome that is final
 """
 
 import asyncio
-import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from receiver import providers
-from receiver.documents import one_case
-from receiver.events import Effect, Via, format_time, parse_time
+from receiver.events import Effect
 from receiver.intake.submission import Outcome, Status, Submission
 from receiver.providers import Inquiry, Lookup, NotDone, Notice, Unfit
-from receiver.records.attempts import FOLLOW_AFTER, Attempt, Ended, load_attempt
+from receiver.records.attempts import Attempt, Ended, load_attempt
 from receiver.records.credentials import find_credential
-from receiver.records.keyed import item_key
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.sources import relay_source
 from receiver.records.tables import attempts, deliveries, sources, tenants
 from receiver.records.vault import VaultError
 from receiver.relay import entries
-from receiver.relay.entries import SETTLE_MARGIN, Party
+from receiver.relay.due import Due, Turn, claim, is_followed, turns
+from receiver.relay.entries import Party
+from receiver.relay.others import acts_beside, told_by_another
 from receiver.relay.upstream import Answer, Upstream
-from receiver.strictjson import NotJson, parse
+from receiver.strictjson import Json, NotJson, parse
 
 EVERY = 0.5
 """Seconds between two looks at what is due: what was begun is often over in a second or two."""
 
-AT_ONCE = 16
-"""Sources that are asked at the same time; of each, one call after the other. So an upstream that does not answer holds
-up no other source's calls, and none is asked for more at a time than by one patient caller."""
-
-FOLLOW_MOST = timedelta(minutes=5)
-"""What was begun is asked after 1, 2, 4 … seconds later, at last this often: of what takes long it is soon enough."""
-
-FOLLOW_FOR = timedelta(days=7)
-"""What has not ended after so long is stuck at the provider, and no look will end it."""
-
-UNKNOWN_AFTER = timedelta(minutes=1)
-"""Where the record cannot be asked or does not tell, it is asked again 1, 2, 4 … minutes later: it may be an outage."""
-
-UNKNOWN_MOST = timedelta(hours=1)
-"""At last this often: soon enough for whoever has mended what was wrong."""
-
-UNKNOWN_FOR = timedelta(days=30)
-"""What could not be found out in so long, nobody is about to mend. A new credential makes it due all the same."""
+TURN = 5.0
+"""Seconds after which a source's turn is over, and those that wait for one have theirs first: it is enough for what
+answers, and of what does not answer one call is asked for at a time."""
 
 Record: TypeAlias = Callable[[Submission], Awaitable[Outcome]]
 
 _OK = 200
 _ID = re.compile("[0-9a-f-]{36}")
-_TOLD = (Ended.RECORDED.value, Ended.DUPLICATE.value, Ended.MISMATCH.value)
 _IN_WORDS = {
     Ended.RECORDED: "an event tells of it",
     Ended.DUPLICATE: "it is what an event told of already",
@@ -79,6 +65,8 @@ _IN_WORDS = {
     Ended.REPEATED: "it was made again with its idempotency key, and answered then",
     Ended.NOT_DONE: "by the provider's record it had no effect",
 }
+
+_ONE_OF_TWO = "the act that it shows was found for another call: one of the two did it, and nobody can tell which"
 
 _log = logging.getLogger(__name__)
 
@@ -117,14 +105,19 @@ class _Case:
     party: Party
     attempt: Attempt
     outcome: Ended | None
-    """None: unknown. Else it is followed."""
+    """None: unknown. `NOT_DONE`: it is in doubt. Else it is followed."""
     outcome_id: str | None
     first_id: str | None
     """Of a delivery that tells what became of another call with its idempotency key."""
 
+    @property
+    def followed(self) -> bool:
+        """Whether it is its end that is asked for."""
+        return is_followed(self.outcome)
+
     def open(self, said: str, *, failed: bool = False) -> Settled:
         """It stays as it is, for that reason."""
-        return Settled(self.attempt.id, self.outcome, self.outcome_id, self.outcome is not None, said, failed=failed)
+        return Settled(self.attempt.id, self.outcome, self.outcome_id, self.followed, said, failed=failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,24 +131,11 @@ class _Question:
 
 
 @dataclass(frozen=True, slots=True)
-class _Due:
-    """A call to be looked at now, as it was read."""
+class _Busy:
+    """A source whose calls are being looked at."""
 
-    id: str
-    next_at: str
-    looks: int
-    since: datetime
-    """When it was made; if it is followed, when its outcome was recorded."""
-    followed: bool
-
-    def later(self, now: datetime) -> datetime | None:
-        """When to look again, should this look leave it open; None: never."""
-        first, most, patience = UNKNOWN_AFTER, UNKNOWN_MOST, UNKNOWN_FOR
-        if self.followed:
-            first, most, patience = FOLLOW_AFTER, FOLLOW_MOST, FOLLOW_FOR
-        if now - self.since >= patience:
-            return None
-        return now + min(first * 2 ** min(self.looks, 16), most)
+    tenant_id: int
+    task: asyncio.Task[None]
 
 
 class Settler:
@@ -167,26 +147,30 @@ class Settler:
         self._upstream = upstream
         self._record = record
         self._warned: dict[str, set[str]] = {}  # by source: what was logged since it last went well
+        self._last: dict[str, int] = {}  # by source: which turn of all was its last
 
     async def run(self) -> None:
         """Look at what is due, for ever. What fails is logged once, and tried again later."""
-        busy: dict[str, asyncio.Task[None]] = {}
+        busy: dict[str, _Busy] = {}
         try:
             while True:
                 await asyncio.sleep(EVERY)
-                busy = {source_id: task for source_id, task in busy.items() if not task.done()}
+                busy = {source_id: one for source_id, one in busy.items() if not one.task.done()}
                 try:
-                    due = await asyncio.to_thread(self._due, list(busy))
+                    tenants_of = {source_id: one.tenant_id for source_id, one in busy.items()}
+                    begun = await asyncio.to_thread(self._begun, tenants_of)
                 except Exception as error:  # noqa: BLE001  (a database out of reach now is back later)
                     self._warn("", f"{type(error).__name__}: {error}")
                     continue
                 self._warned.pop("", None)
-                for source_id, its in due.items():
-                    busy[source_id] = asyncio.create_task(self._look_at(source_id, its))
+                for turn in begun:
+                    self._last[turn.source_id] = max(self._last.values(), default=0) + 1
+                    task = asyncio.create_task(self._look_at(turn.source_id, turn.calls))
+                    busy[turn.source_id] = _Busy(turn.tenant_id, task)
         finally:
-            for task in busy.values():
-                task.cancel()
-            await asyncio.gather(*busy.values(), return_exceptions=True)
+            for one in busy.values():
+                one.task.cancel()
+            await asyncio.gather(*(one.task for one in busy.values()), return_exceptions=True)
 
     async def settle(self, attempt_id: str) -> Settled:
         """Look at one call now, whether it is due or not, and record what is found out.
@@ -203,20 +187,16 @@ class Settler:
 
     # ---- what is due ------------------------------------------------------------------------------------------------
 
-    def _due(self, busy: Sequence[str]) -> dict[str, list[_Due]]:
-        """What is due, longest due first, by source; of sources that are not busy."""
-        query = _DUE.where(attempts.c.source_id.not_in(busy)).limit(max(0, AT_ONCE - len(busy)))
+    def _begun(self, busy: Mapping[str, int]) -> list[Turn]:
         with self._records.database.read() as tx:
-            rows = tx.execute(query, {"now": format_time(datetime.now(UTC))}).all()
-        due: dict[str, list[_Due]] = {}
-        for row in rows:
-            since = parse_time(row.received_at if row.ended_at is None else row.ended_at)
-            one = _Due(row.id, row.next_at, row.looks, since, followed=row.outcome is not None)
-            due.setdefault(row.source_id, []).append(one)
-        return due
+            return turns(tx, datetime.now(UTC), busy, self._last)
 
-    async def _look_at(self, source_id: str, due: Sequence[_Due]) -> None:
+    async def _look_at(self, source_id: str, due: Sequence[Due]) -> None:
+        loop = asyncio.get_running_loop()
+        over = loop.time() + TURN
         for one in due:
+            if loop.time() >= over:  # the others are due as they were
+                return
             try:
                 if not await asyncio.to_thread(self._claim, one):
                     continue
@@ -229,13 +209,9 @@ class Settler:
             else:
                 self._warned.pop(source_id, None)
 
-    def _claim(self, due: _Due) -> bool:
-        """Put the next look off; whether this one is ours. A crash after it leaves the call to that next look."""
-        later = due.later(datetime.now(UTC))
-        its = sa.update(attempts).where(attempts.c.id == due.id, attempts.c.next_at == due.next_at)
-        values = {"next_at": None if later is None else format_time(later), "looks": due.looks + 1}
+    def _claim(self, due: Due) -> bool:
         with self._records.database.write() as tx:
-            return tx.execute(its.values(**values)).rowcount == 1
+            return claim(tx, due, datetime.now(UTC))
 
     def _warn(self, source_id: str, said: str) -> None:
         warned = self._warned.setdefault(source_id, set())
@@ -250,7 +226,7 @@ class Settler:
         with self._records.database.read() as tx:
             row = _row(tx, attempt_id)
         outcome = None if row.outcome is None else Ended(row.outcome)
-        if outcome is not None and row.next_at is None and not _is_under_way(row.effect):
+        if is_followed(outcome) and row.next_at is None and not _is_under_way(row.effect):
             return _as_it_is(row)
         said = "what it asked for is erased, or is not what was logged, so the provider's record cannot be asked"
         try:
@@ -262,10 +238,12 @@ class Settler:
             party = Party(relay_source(self._records, tenant, row.source_id), tenant, provider)
             with self._records.database.read() as tx:
                 attempt = load_attempt(tx, provider, attempt_id)
-                first_id = None if outcome is not None else _told_by_another(tx, row)
+                first_id = None
+                if attempt is not None and not is_followed(outcome):
+                    first_id = told_by_another(tx, party, attempt)
             if attempt is not None:
                 return _Case(party, attempt, outcome, row.outcome_id, first_id)
-        return Settled(row.id, outcome, row.outcome_id, outcome is not None, said)
+        return Settled(row.id, outcome, row.outcome_id, is_followed(outcome), said)
 
     def _question(self, case: _Case) -> _Question | Settled:
         """What to ask, or what is missing for that."""
@@ -279,6 +257,8 @@ class Settler:
             return case.open(f"source {source.name} is disabled: receiver source enable")
         if source.upstream is None:
             return case.open(f"source {source.name} has no upstream: receiver source set --upstream")
+        if source.upstream != attempt.upstream:  # what it knows of the item need not be what the other one did
+            return case.open(f"it was made to another upstream, {attempt.upstream}: its record is not asked")
         try:
             credential = find_credential(self._records, source.id)
         except VaultError as error:
@@ -302,24 +282,37 @@ class Settler:
             record = parse(said.body)
         except NotJson as error:
             return case.open(f"the provider's record cannot be read: {error}", failed=True)
-        reading = question.lookup.read(Inquiry(attempt.path, attempt.request, attempt.called_at, record))
+        reading = await asyncio.to_thread(self._reading, case, question.lookup, record)
         if isinstance(reading, Unfit):
             return case.open(f"the provider's record does not tell: {reading.message}", failed=True)
         now = datetime.now(UTC)
         if isinstance(reading, Notice):
-            if case.outcome is not None and _is_under_way(reading.event.effect):
+            if case.followed and _is_under_way(reading.event.effect):
                 return case.open("by the provider's record it has not ended yet")
-            other = None if case.outcome is not None else await asyncio.to_thread(self._act_of, case, reading)
-            if other is None or other.via != Via.RELAY:  # else it was found by a record, too: that told of both
-                told = entries.recorded_there(party, attempt, reading, target, said.body, now)
-                return await self._keep(case, told)
-            reading = NotDone(f"the act that the provider's record shows is that of the call {other.id}")
-        if case.outcome is not None:
+            return await self._keep(case, entries.recorded_there(party, attempt, reading, target, said.body, now))
+        if case.followed:
             return case.open(f"the provider's record denies it: {reading.message}", failed=True)
         # By the time of asking: what the record did not hold then may be in it by the time of the answer.
-        if asked_at < attempt.called_at + timedelta(seconds=self._records.settings.relay_timeout) + SETTLE_MARGIN:
+        if asked_at <= attempt.settle_at:
             return case.open(f"the call may still be under way, though {reading.message}")
+        if case.outcome is Ended.NOT_DONE:  # and is so still
+            return await asyncio.to_thread(self._as_it_is, case)
         return await self._keep(case, entries.not_done(party, attempt, target, said.body, now))
+
+    def _reading(self, case: _Case, lookup: Lookup, record: dict[str, Json]) -> Notice | NotDone | Unfit:
+        """What a record says of a call, given what else is known by now."""
+        attempt = case.attempt
+        inquiry = Inquiry(attempt.path, attempt.request, attempt.called_at, record, known=frozenset())
+        if case.followed:  # what it came to is known, and only whether that has ended is asked
+            return lookup.read(inquiry)
+        with self._records.database.read() as tx:
+            acts = acts_beside(tx, case.party, attempt)
+        reading = lookup.read(replace(inquiry, known=acts.of_others))
+        if isinstance(reading, Notice) and acts.in_doubt:
+            without = lookup.read(replace(inquiry, known=acts.of_others | acts.in_doubt))
+            if not isinstance(without, Notice):
+                return Unfit("wrong_shape", _ONE_OF_TWO)
+        return reading
 
     async def _keep(self, case: _Case, submission: Submission) -> Settled:
         """Record it, unless what became of the call was recorded meanwhile; what is known of the call then."""
@@ -327,21 +320,12 @@ class Settler:
         if as_it_is.outcome is not case.outcome:
             return as_it_is
         kept = await self._record(submission)
-        if case.outcome is None:
+        if not case.followed:
             return await asyncio.to_thread(self._as_it_is, case)
         if kept.status is not Status.RECORDED:  # an event about this call would have ended it
             await asyncio.to_thread(self._follow_no_more, case)
         said = f"what it began has ended: {kept.status} {kept.id}, entry {kept.log_index}"
         return Settled(case.attempt.id, case.outcome, case.outcome_id, under_way=False, said=said)
-
-    def _act_of(self, case: _Case, notice: Notice) -> sa.Row[Any] | None:
-        """The other call that came to the act which the record shows, with how that is known; None if none did."""
-        party, operation = case.party, notice.event.operation
-        key = item_key(party.tenant.hash_key, party.provider.name, notice.event.item)
-        with self._records.database.read() as tx:
-            others = tx.execute(_ABOUT_ITEM, {"key": key, "source": party.source.id, "id": case.attempt.id}).all()
-        told = ((one, json.loads(one.event_data)["operation"]) for one in others if one.event_data is not None)
-        return next((one for one, act in told if operation and act and one_case(act) == one_case(operation)), None)
 
     def _as_it_is(self, case: _Case) -> Settled:
         with self._records.database.read() as tx:
@@ -358,7 +342,8 @@ class Settler:
 
 def open_attempts(records: Records, tenant: Tenant, source_id: str | None = None) -> list[str]:
     """The ids of a tenant's calls that are of unknown outcome or followed, of one source or of all, oldest first."""
-    query = _OF_TENANT.where(sa.or_(attempts.c.outcome.is_(None), attempts.c.next_at.is_not(None)))
+    followed = sa.and_(attempts.c.outcome != Ended.NOT_DONE.value, attempts.c.next_at.is_not(None))
+    query = _OF_TENANT.where(sa.or_(attempts.c.outcome.is_(None), followed))
     if source_id is not None:
         query = query.where(attempts.c.source_id == source_id)
     with records.database.read() as tx:
@@ -382,42 +367,10 @@ _OF_TENANT = (
     .order_by(attempts.c.id)
 )
 
-_DUE: sa.Select[*tuple[Any, ...]] = (
-    sa.select(
-        attempts.c.id,
-        attempts.c.source_id,
-        attempts.c.outcome,
-        attempts.c.ended_at,
-        attempts.c.next_at,
-        attempts.c.looks,
-        deliveries.c.received_at,
-    )
-    .join_from(attempts, deliveries, deliveries.c.id == attempts.c.id)
-    .where(attempts.c.next_at <= sa.bindparam("now"))
-    .order_by(attempts.c.next_at)
-)
-
-# The events about an item that calls to a source came to. An item is the group of its events, or stands apart from it.
-_ABOUT_ITEM: sa.Select[*tuple[Any, ...]] = (
-    sa.select(attempts.c.id, deliveries.c.via, deliveries.c.event_data)
-    .join_from(deliveries, attempts, attempts.c.outcome_id == deliveries.c.id)
-    .where(
-        sa.or_(
-            sa.and_(deliveries.c.group_key == sa.bindparam("key"), deliveries.c.item_key == deliveries.c.group_key),
-            sa.and_(deliveries.c.item_key == sa.bindparam("key"), deliveries.c.item_key != deliveries.c.group_key),
-        ),
-        attempts.c.source_id == sa.bindparam("source"),
-        attempts.c.id != sa.bindparam("id"),
-        attempts.c.outcome == Ended.RECORDED.value,
-    )
-    .order_by(deliveries.c.log_index)
-)
-
 _ROW: sa.Select[*tuple[Any, ...]] = (
     sa.select(
         attempts.c.id,
         attempts.c.source_id,
-        attempts.c.idempotency,
         attempts.c.outcome,
         attempts.c.outcome_id,
         attempts.c.next_at,
@@ -450,19 +403,11 @@ def _no_attempt(attempt_id: str) -> NoSuchAttemptError:
 def _as_it_is(row: sa.Row[Any]) -> Settled:
     if row.outcome is None:
         return Settled(row.id, None, None, under_way=False, said="what became of it is not known")
-    outcome, under_way = Ended(row.outcome), row.next_at is not None
+    outcome = Ended(row.outcome)
+    under_way = is_followed(outcome) and row.next_at is not None
     said = "it has begun, and is followed" if under_way else _IN_WORDS[outcome]
     said = f"{said}: {row.outcome_id}, entry {row.log_index}"
     return Settled(row.id, outcome, row.outcome_id, under_way, said)
-
-
-def _told_by_another(tx: sa.Connection, row: sa.Row[Any]) -> str | None:
-    """The delivery that tells of another call with the same idempotency key, if one was answered as done."""
-    if row.idempotency is None:
-        return None
-    columns = attempts.c
-    same = sa.and_(columns.idempotency == row.idempotency, columns.id != row.id, columns.outcome.in_(_TOLD))
-    return tx.execute(sa.select(columns.outcome_id).where(same).order_by(columns.ended_at).limit(1)).scalar()
 
 
 def _is_under_way(effect: str | None) -> bool:

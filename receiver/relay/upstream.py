@@ -54,9 +54,9 @@ class Answer:
 class NotSent:
     """Nothing of the request has reached the upstream."""
 
-    reason: Literal["unreachable", "busy", "not_http"]
-    """No connection (name, network, TLS) could be made; none was free; or it is no request to that URL that could be
-    written."""
+    reason: Literal["unreachable", "busy", "not_http", "late"]
+    """No connection (name, network, TLS) could be made; none was free; it is no request to that URL that could be
+    written; or it was not tried, for it would have come too late."""
 
 
 @dataclass(frozen=True, slots=True)

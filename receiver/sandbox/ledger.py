@@ -26,6 +26,8 @@ import sqlalchemy as sa
 
 from receiver.events import format_time, new_id
 from receiver.records.engine import Database
+from receiver.records.opening import RecordsError
+from receiver.records.vault import KEY_FILE
 from translog import canonical, store
 from translog.log import Log
 from translog.merkle import EMPTY_ROOT
@@ -36,6 +38,9 @@ Data: TypeAlias = dict[str, Any]
 """A thing's state: whatever JSON can hold."""
 
 DATABASE = "sandbox.db"
+
+_OF_A_RECEIVER = ("rescind.db", KEY_FILE)
+"""Files by which a receiver's data folder is known."""
 
 _metadata = sa.MetaData()
 
@@ -80,6 +85,10 @@ _notices = sa.Table(
 )
 
 _keys = sa.Table("keys", _metadata, sa.Column("private_key", sa.Text, primary_key=True))
+
+
+class NotASandboxError(RecordsError):
+    """The folder is a receiver's: the sandbox's credentials are public, and it has no business there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +244,15 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path, told: frozenset[str] = frozenset()) -> "Ledger":
-        """Open the sandbox of that folder, made there with a log and a key of its own if it is new."""
+        """Open the sandbox of that folder, made there with a log and a key of its own if it is new.
+
+        Raises NotASandboxError, with nothing made, if the folder is a receiver's.
+        """
+        for name in _OF_A_RECEIVER:
+            if (folder / name).exists():
+                raise NotASandboxError(
+                    f"{folder} is a receiver's data folder ({name} is in it): name another by --data"
+                )
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         database = Database(f"sqlite:///{folder / DATABASE}")
         tables = [store.logs, store.entries, store.tiles, store.published, store.checkpoints, store.leaf_buckets]

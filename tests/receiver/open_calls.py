@@ -13,8 +13,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from msgspec import structs
 
 from receiver import providers
-from receiver.events import Kind, new_id
+from receiver.events import Kind, format_time, new_id
 from receiver.fsck import fsck
 from receiver.intake.batch import write_batch
 from receiver.intake.submission import Outcome, Submission
@@ -40,14 +40,18 @@ from receiver.relay.entries import SETTLE_MARGIN, Party
 from receiver.relay.settling import Record, Settled, Settler
 from receiver.settings import Settings
 from receiver.strictjson import plain
+from tests.receiver import service
 from tests.receiver.operations import EXAMPLES
-from tests.receiver.upstreams import Behaviour, answering, speaking, using
+from tests.receiver.upstreams import Behaviour, Connection, answering, speaking, using
 from tests.sandbox.service import Sandbox
 from tests.translog import faults
 from translog.evidence import Leaf
 from translog.store import entries as log_entries
 
-LONG_AGO = timedelta(seconds=30) + SETTLE_MARGIN + timedelta(seconds=1)
+UNDER_WAY = timedelta(seconds=30) + SETTLE_MARGIN
+"""So long a call may be under way."""
+
+LONG_AGO = UNDER_WAY + timedelta(seconds=1)
 """A call that was made so long ago is no longer under way at the provider."""
 
 NOBODY = "http://127.0.0.1:9"
@@ -106,10 +110,25 @@ class Caller:
             request=asked,
             called_at=now - ago,
             idempotency=None if key is None else idempotency_key(hash_key, self.party.source.id, item, key, asked),
+            upstream=self.upstream,
             settle_at=now if due else now + timedelta(days=1),
         )
         self.write(entries.intent(self.party, attempt, headers, as_json(asked), attempt.called_at))
-        return structs.replace(attempt, settle_at=None)
+        attempt = structs.replace(attempt, settle_at=attempt.called_at + UNDER_WAY)
+        self.set_call(attempt, settle_at=format_time(attempt.settle_at))  # only now: it was due then
+        return attempt
+
+    @property
+    def upstream(self) -> str:
+        """Where the source's calls go now."""
+        return relay_source(self.records, self.party.tenant, self.party.source.id).upstream or ""
+
+    def moves(self, upstream: str) -> None:
+        """Have the source's upstream there, and its calls made to that one; as if it had never been elsewhere."""
+        self.set_source(upstream=upstream)
+        its = sa.update(attempts).where(attempts.c.source_id == self.party.source.id)
+        with self.records.database.write() as tx:
+            tx.execute(its.values(upstream=upstream))
 
     def answered(self, attempt: Attempt, document: Mapping[str, Any] | None = None) -> Outcome:
         """Keep the provider's success; the example's unless it is given."""
@@ -151,7 +170,7 @@ class Caller:
 
         async def look() -> Look:
             async with speaking(behave) as there, settling(self, record) as settler:
-                self.set_source(upstream=there.url)
+                self.moves(there.url)
                 return Look(await settler.settle(attempt.id), there.came)
 
         return asyncio.run(look())
@@ -201,6 +220,31 @@ async def settling(caller: Caller, record: Record | None = None) -> AsyncGenerat
     """A settler that records so, or by writing."""
     async with using() as upstream:
         yield Settler(caller.records, upstream, record or caller.record)
+
+
+@asynccontextmanager
+async def looking(*callers: Caller, record: Record | None = None) -> AsyncGenerator[None]:
+    """A settler for the records of each of these looks in the background, for as long as the block lasts."""
+    async with AsyncExitStack() as stack, asyncio.timeout(service.PATIENCE):
+        settlers = [await stack.enter_async_context(settling(caller, record)) for caller in callers]
+        tasks = [asyncio.create_task(settler.run()) for settler in settlers]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait for something that must come about soon."""
+    await asyncio.to_thread(service.until, true)
+
+
+async def hanging(connection: Connection) -> None:
+    """Take a request, and say nothing."""
+    await connection.request()
+    await connection.reader.read()
 
 
 def new_caller(

@@ -62,6 +62,7 @@ class Calls:
             request=outgoing.request,
             called_at=at,
             idempotency=self.idempotency(outgoing),
+            upstream=self.party.source.upstream or "",
             settle_at=datetime.now(UTC) + timedelta(days=1),  # later than any test, for nobody is there to be asked
         )
         self._record(entries.intent(self.party, attempt, outgoing.kept, outgoing.body, at))
@@ -113,7 +114,7 @@ class Calls:
         assert lookup is not None
         record = self.example.record if record is None else record
         assert record is not None
-        reading = lookup.read(Inquiry(attempt.path, attempt.request, attempt.called_at, dict(record)))
+        reading = lookup.read(Inquiry(attempt.path, attempt.request, attempt.called_at, dict(record), frozenset()))
         target, body, now = lookup.target(attempt.path, attempt.request), as_json(record), datetime.now(UTC)
         if isinstance(reading, NotDone):
             return self._record(entries.not_done(self.party, _told(attempt), target, body, now))
@@ -130,4 +131,4 @@ def as_json(document: Mapping[str, Any]) -> bytes:
 
 
 def _told(attempt: Attempt, status: int | None = None) -> Attempt:
-    return structs.replace(attempt, settle_at=None, status=status)
+    return structs.replace(attempt, status=status)

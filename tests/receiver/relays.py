@@ -37,21 +37,21 @@ from receiver.fsck import fsck
 from receiver.intake.recorder import Recorder, Unavailable
 from receiver.intake.submission import Outcome, Submission
 from receiver.records.apikeys import create_key, parse_scopes
+from receiver.records.credentials import set_credential
 from receiver.records.engine import Database
 from receiver.records.opening import Records
 from receiver.records.sources import NewSource, add_source
 from receiver.records.tables import attempts, deliveries, sources
 from receiver.server import listen, serve
 from receiver.settings import Settings
+from tests.receiver.open_calls import CREDENTIALS as READ_ONLY
+from tests.receiver.open_calls import NOBODY
 from tests.receiver.operations import EXAMPLES
 from tests.receiver.passed_on import as_json
 from tests.receiver.service import PATIENCE, Reply, Service
 from tests.receiver.upstreams import Behaviour, Connection, There, speaking
 from tests.sandbox.service import Sandbox
 from tests.translog import faults
-
-NOBODY = "http://127.0.0.1:9"
-"""An upstream that nobody is at."""
 
 CREDENTIALS: dict[str, dict[str, str]] = {
     "truthlocks": {"x-api-key": "tl_test_sandbox"},
@@ -90,6 +90,7 @@ class Operator:
     key: str
     """What goes into `X-Rescind-Key`; unless other scopes are given, it may ask as well."""
     key_id: str
+    tenant: str
     parameters: Mapping[str, str]
     """Of the path."""
 
@@ -144,6 +145,11 @@ class Operator:
         with self.service.records.database.write() as tx:
             tx.execute(sa.update(sources).where(sources.c.id == self.source_id).values(**values))
 
+    def set_credential(self) -> None:
+        """Let the provider be asked what became of calls: the sandbox, as its read-only credential is everybody's."""
+        records = self.service.records
+        set_credential(records, records.tenant(self.tenant), self.source_id, READ_ONLY[self.provider])
+
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def attempts(self) -> list[sa.Row[Any]]:
@@ -169,7 +175,7 @@ class Operator:
 
     def facts(self, row: sa.Row[Any]) -> dict[str, Any]:
         """Of a delivery's leaf."""
-        return dict(self.service.leaf(row.log_index).facts)
+        return dict(self.service.leaf(row.log_index, self.tenant).facts)
 
     def told_of(self, attempt_id: str) -> dict[str, Any]:
         """What `/v1/attempts` tells of a call."""
@@ -209,13 +215,15 @@ def new_operator(
     source_id = add_source(service.records, of, new, secret)
     key_id, key = create_key(service.records, of, name, parse_scopes(scopes))
     service.refresh()
-    return Operator(service, provider, source_id, name, key, key_id, EXAMPLES[provider].path if path is None else path)
+    parameters = EXAMPLES[provider].path if path is None else path
+    return Operator(service, provider, source_id, name, key, key_id, tenant, parameters)
 
 
-def sandbox_operator(service: Service, provider: str, sandbox: Sandbox) -> Operator:
+def sandbox_operator(service: Service, provider: str, sandbox: Sandbox, tenant: str = "default") -> Operator:
     """A new source whose upstream is the sandbox, with everything in it as it was in the beginning."""
     assert sandbox.client.post("/sandbox/reset").status_code == 204
-    return new_operator(service, provider, str(sandbox.client.base_url), scopes="operate", path=IN_SANDBOX[provider])
+    url, path = str(sandbox.client.base_url), IN_SANDBOX[provider]
+    return new_operator(service, provider, url, tenant=tenant, scopes="operate", path=path)
 
 
 # ---- upstreams ------------------------------------------------------------------------------------------------------
@@ -273,9 +281,9 @@ def succeeding(provider: str, **members: Any) -> Behaviour:
 
 @dataclass
 class Gate:
-    """An upstream that takes one request, and deals with it as `then` does once it is told to go on."""
+    """An upstream that takes one request, and answers it once it is told to."""
 
-    then: Callable[[Connection], Any]
+    said: bytes
     came: threading.Event = field(default_factory=threading.Event)
     """The request is there."""
     go: threading.Event = field(default_factory=threading.Event)
@@ -284,16 +292,7 @@ class Gate:
         await connection.request()
         self.came.set()
         await asyncio.to_thread(self.go.wait, PATIENCE)
-        await self.then(connection)
-
-
-def gate(said: bytes) -> Gate:
-    """One that says that then."""
-
-    async def say(connection: Connection) -> None:
-        await connection.say(said)
-
-    return Gate(say)
+        await connection.say(self.said)
 
 
 def doing(work: Callable[[], object], said: bytes) -> Behaviour:
@@ -401,7 +400,8 @@ def die(data: str, url: str, guard: str, where: str) -> None:
     record, away = recorder.record, threading.Event()
 
     async def recorded(submission: Submission) -> Outcome:
-        is_intent = submission.attempt is not None and submission.attempt.settle_at is not None
+        told, attempt = submission.event, submission.attempt
+        is_intent = told is not None and told.kind is Kind.ATTEMPT and attempt is not None and attempt.ended is None
         if where == "pending" and not is_intent and not away.is_set():
             away.set()
             raise Unavailable("the database is out of reach")

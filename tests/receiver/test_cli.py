@@ -275,6 +275,13 @@ def test_keys_in_words(commands: Commands) -> None:
     assert re.fullmatch("k  audit  owner k  revoked 20.*Z  last used never\n", commands.ok("key", "list"))
 
 
+def test_a_key_that_may_call_says_how(commands: Commands) -> None:
+    """Of the scope `operate`: with a call it has a header of its own, for `Authorization` is the provider's."""
+    sentence = commands.ok("key", "create", "erp", "--scopes", "audit,operate").splitlines()[-1]
+
+    assert sentence.endswith("shown this once: Authorization: Bearer <key>, or for /relay X-Rescind-Key: <key>")
+
+
 def test_keys_are_a_tenants_own(commands: Commands) -> None:
     """Two tenants may each have one of the same name."""
     for tenant in ("default", "second"):

@@ -222,6 +222,20 @@ def test_an_upstream_that_is_not_encrypted_is_warned_of(commands: Commands) -> N
     assert sources(commands)["shop"].upstream == "http://10.0.0.2"
 
 
+def test_another_upstream_takes_the_credential_away(commands: Commands) -> None:
+    """A warning says so, and what it was for."""
+    commands.ok(*STANDARD, "--upstream", "https://a.example.com")
+    commands.ok("source", "credential", "shop", "--stdin", stdin=b"X-API-Key: read-only")
+
+    moved = commands.run("source", "set", "shop", "--upstream", "https://a.example.com/base", "--json")
+    gone = commands.run("source", "set", "shop", "--no-upstream", "--json")
+
+    assert (moved.stderr, json.loads(moved.stdout)["credential_since"] is None) == ("", False)
+    assert gone.stderr == "warning: the read-only credential was for https://a.example.com/base, and is removed\n"
+    assert json.loads(gone.stdout)["credential_since"] is None
+    assert [action for action, _ in told(commands)][-2:] == ["changed", "credential_removed"]
+
+
 # ---- disable, enable, rotate --------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from receiver.strictjson import Json, Number, parse
 from tests.receiver.operations import (
     CALLED_AT,
     EXAMPLES,
+    JOB,
     JOB_REVOKING,
     MERCHANT,
     OTHER,
@@ -37,15 +38,15 @@ def lookup_of(name: str) -> Lookup:
     return lookup
 
 
-def inquiry(name: str, record: dict[str, Json], **request: Json) -> Inquiry:
+def inquiry(name: str, record: dict[str, Json], *known: str, **request: Json) -> Inquiry:
     """That record, asked for after the documented call, or after one that sent these members instead."""
     example = EXAMPLES[name]
-    return Inquiry(example.path, request or example.request, CALLED_AT, record)
+    return Inquiry(example.path, request or example.request, CALLED_AT, record, frozenset(known))
 
 
-def found(name: str, record: dict[str, Json], **request: Json) -> Notice | NotDone | Unfit:
-    """What it says of that call."""
-    return lookup_of(name).read(inquiry(name, record, **request))
+def found(name: str, record: dict[str, Json], *known: str, **request: Json) -> Notice | NotDone | Unfit:
+    """What it says of that call, if these acts are known not to be the call's."""
+    return lookup_of(name).read(inquiry(name, record, *known, **request))
 
 
 def answered(name: str) -> Notice:
@@ -172,6 +173,18 @@ def test_a_uuid_is_the_same_in_either_case() -> None:
     assert isinstance(reversed_, Notice)
 
 
+def test_a_receipt_that_was_revoked_by_another() -> None:
+    """That is known of the act, or told by its time: a call that is later by more than a clock may be did not do it."""
+    known = NotDone("the receipt was revoked before it, or by another call")
+    past = NotDone("the receipt was revoked before it, at 2026-11-20T08:59:54.999999Z")
+
+    for record in (RECEIPT_REVOKED, {**RECEIPT_REVOKED, "revoked_at": None, "receipt_id": RECEIPT.upper()}):
+        assert found("truthlocks", record, RECEIPT) == known
+        assert isinstance(found("truthlocks", record, OTHER), Notice)
+    assert found("truthlocks", {**RECEIPT_REVOKED, "revoked_at": "2026-11-20T08:59:54.999999Z"}) == past
+    assert isinstance(found("truthlocks", {**RECEIPT_REVOKED, "revoked_at": "2026-11-20T08:59:55Z"}), Notice)
+
+
 # ---- issuance jobs --------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +239,16 @@ def test_a_job_in_another_state_was_not_revoked(state: str) -> None:
 def test_a_jobs_record_that_does_not_tell(record: dict[str, Json], says: str) -> None:
     """The member and what is wrong with it."""
     assert unfit(says) == found("thanx", record)
+
+
+@pytest.mark.parametrize("state", ["revoking", "revoked"])
+@pytest.mark.parametrize("known", [f"{JOB} revoking", f"{JOB} revoked"])
+def test_a_job_that_another_call_began_to_revoke(state: str, known: str) -> None:
+    """Its end is part of the same."""
+    told = NotDone(f"the job is {state}, which was begun before it, or by another call")
+
+    assert found("thanx", job(state=state), known) == told
+    assert isinstance(found("thanx", job(state=state), "job_other revoked"), Notice)
 
 
 # ---- reversals ------------------------------------------------------------------------------------------------------
@@ -287,6 +310,14 @@ def test_a_reversal_that_is_another_calls(listed_: dict[str, Json], request_: di
     assert expected == found("scrip", listed(reversal(-60), listed_), **request_)
 
 
+def test_a_reversal_that_is_known_is_not_the_calls() -> None:
+    """Nor does it stand beside the one that is."""
+    mine, other = reversal(1), reversal(2, id=OTHER.upper())
+
+    assert found("scrip", listed(other), OTHER) == NotDone("none of the redemption's reversals (1) is this call's")
+    assert found("scrip", listed(mine, other), OTHER) == found("scrip", listed(mine))
+
+
 def test_where_there_is_no_reversal_the_call_had_no_effect() -> None:
     """Though nothing in such a record names the redemption."""
     assert found("scrip", listed()) == NotDone("none of the redemption's reversals (0) is this call's")
@@ -341,7 +372,7 @@ def ask(sandbox: Sandbox, name: str, called_at: datetime) -> Notice | NotDone | 
     target = lookup.target(example.path, example.request)
     shown = sandbox.client.get(target, headers={**lookup.headers, **credential})
     assert shown.status_code == 200, shown.text
-    return lookup.read(Inquiry(example.path, example.request, called_at, parse(shown.content)))
+    return lookup.read(Inquiry(example.path, example.request, called_at, parse(shown.content), frozenset()))
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,7 @@ def test_no_record_makes_it_raise_or_is_about_something_else(name: str, data: st
     assert example.record is not None
     lookup = providers.get(name).operation.lookup
     assert lookup is not None
-    reading = lookup.read(Inquiry(example.path, example.request, CALLED_AT, example.record))
+    reading = lookup.read(Inquiry(example.path, example.request, CALLED_AT, example.record, frozenset()))
 
     assert isinstance(reading, Notice | NotDone | Unfit)
     assert not isinstance(reading, Notice) or reading.via is Via.POLL

@@ -58,7 +58,7 @@ def test_no_call_makes_a_provider_raise(document: dict[str, Json], parameter: st
         assert isinstance(operation.item(path, document), Item | None)
         assert isinstance(operation.read(Call(path, document, document)), Notice | Unfit)
         if operation.lookup is not None:
-            inquiry = Inquiry(path, document, datetime.now(UTC), document)
+            inquiry = Inquiry(path, document, datetime.now(UTC), document, frozenset({parameter}))
             assert isinstance(operation.lookup.read(inquiry), Notice | NotDone | Unfit)
             assert re.fullmatch(r"/[\w.~/?=&%-]+", operation.lookup.target(path, document), re.ASCII)
 

@@ -132,6 +132,24 @@ def test_refusals_are_one_each(either_service: Service) -> None:
     assert faults_found(either_service) == []
 
 
+def test_another_refusal_of_an_item_is_an_event_of_its_own(either_service: Service) -> None:
+    """Where the provider refuses with a success to HTTP: with another error it differs from nothing, and breaks no
+    rule; the same again, whatever came between, is no second event.
+    """
+    says: list[dict[str, Any]] = [{"code": 814, "message": "Not active"}, {"code": 500, "message": "Try again"}]
+    inactive, failed = ({"data": None, "errors": [error], "warnings": []} for error in says)
+    with standing(in_turn(*(answer(200, as_json(one)) for one in (inactive, failed, inactive, failed)))) as there:
+        operator = new_operator(either_service, "capillary", there.url)
+        responses = [operator.call() for _ in range(4)]
+
+    first, other, *again = operator.told()
+    assert operator.outcomes() == ["recorded", "recorded", "duplicate", "duplicate"]
+    assert [(row.kind, row.effect, row.breaches) for row in (first, other)] == [("revocation", "refused", None)] * 2
+    assert [operator.facts(row)["first"] for row in again] == [first.id, other.id]
+    assert headers_of(responses) == [(row.id, row.log_index) for row in (first, other)] * 2
+    assert faults_found(either_service) == []
+
+
 def test_an_act_that_breaks_a_rule_is_recorded_with_the_breach(either_service: Service) -> None:
     """A receipt that was revoked is revoked again, by the provider's own word, at another time."""
     done = EXAMPLES["truthlocks"].answer

@@ -3,8 +3,7 @@ again, until it is known.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +15,8 @@ from receiver.intake.recorder import Unavailable
 from receiver.intake.submission import Outcome, Submission
 from receiver.records.attempts import Attempt, Ended
 from receiver.records.opening import Records
-from receiver.relay.settling import Record, Settled
+from receiver.relay.settling import Settled
 from receiver.settings import Settings
-from tests.receiver import service
 from tests.receiver.open_calls import (
     DEATHS,
     NOBODY,
@@ -26,10 +24,13 @@ from tests.receiver.open_calls import (
     base_of,
     dies,
     done_at,
+    hanging,
+    looking,
     new_caller,
     record_of,
     saying,
     settling,
+    until,
 )
 from tests.receiver.operations import JOB, MERCHANT
 from tests.receiver.submissions import altered
@@ -37,7 +38,7 @@ from tests.receiver.upstreams import Connection, speaking
 from tests.sandbox.service import Sandbox, running
 from tests.translog import faults
 
-RECEIPT_REVOKED = record_of("truthlocks")
+RECEIPT_REVOKED = record_of("truthlocks", revoked_at=None)
 ACTIVE = record_of("truthlocks", status="active", revoked_at=None)
 REVOKING = record_of("thanx")
 JOB_MEMBERS: dict[str, Any] = REVOKING["issuance_job"]
@@ -86,21 +87,6 @@ def test_what_is_found_under_way(records: Records) -> None:
     assert caller.call(attempt).next_at is not None
     assert not caller.settle_by(attempt, saying(REVOKED)).settled.is_open
     assert [row.effect for row in caller.told()] == ["revoking", "revoked"]
-
-
-def test_two_calls_of_one_act(records: Records) -> None:
-    """Only the first is followed: what tells of it tells of both."""
-    caller = new_caller(records, "thanx")
-    first, second = caller.begin(), caller.begin()
-    for attempt in (first, second):
-        caller.settle_by(attempt, saying(REVOKING))
-    assert [caller.call(attempt).outcome for attempt in (first, second)] == ["recorded", "duplicate"]
-    assert [caller.call(attempt).next_at is None for attempt in (first, second)] == [False, True]
-
-    assert not caller.settle_by(first, saying(REVOKED)).settled.is_open
-
-    assert caller.call(first).next_at is None
-    assert [row.effect for row in caller.told() if row.via == "poll"] == ["revoking", None, "revoked"]
 
 
 @pytest.mark.parametrize(
@@ -160,25 +146,6 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Generator[Sandbox]:
         yield sandbox
 
 
-@asynccontextmanager
-async def looking(*callers: Caller, record: Record | None = None) -> AsyncGenerator[None]:
-    """A settler for the records of each of these looks in the background, for as long as the block lasts."""
-    async with AsyncExitStack() as stack, asyncio.timeout(service.PATIENCE):
-        settlers = [await stack.enter_async_context(settling(caller, record)) for caller in callers]
-        tasks = [asyncio.create_task(settler.run()) for settler in settlers]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def until(true: Callable[[], object]) -> None:
-    """Wait for something that must come about soon."""
-    await asyncio.to_thread(service.until, true)
-
-
 def looks(attempt: Attempt, caller: Caller) -> int:
     """How often it was looked at what became of a call."""
     return caller.call(attempt).looks
@@ -214,7 +181,7 @@ def test_one_of_several_looks(records: Records, settings: Settings) -> None:
 
     async def look() -> list[bytes]:
         async with speaking(saying(ACTIVE)) as there:
-            caller.set_source(upstream=there.url)
+            caller.moves(there.url)
             async with looking(caller, *(altered(caller, records=neighbour) for neighbour in neighbours)):
                 await until(lambda: all(caller.call(attempt).outcome for attempt in due))
                 return there.came
@@ -234,8 +201,8 @@ def test_an_upstream_that_does_not_answer(records: Records) -> None:
 
     async def look() -> list[bytes]:
         async with speaking(hanging) as nobody, speaking(saying(ACTIVE)) as there:
-            hung.set_source(upstream=nobody.url)
-            well.set_source(upstream=there.url)
+            hung.moves(nobody.url)
+            well.moves(there.url)
             late = [hung.begin(due=True) for _ in range(20)]
             async with looking(well):
                 await until(lambda: sum(looks(attempt, hung) for attempt in late))
@@ -245,12 +212,6 @@ def test_an_upstream_that_does_not_answer(records: Records) -> None:
                 return nobody.came
 
     assert len(asyncio.run(look())) == 1
-
-
-async def hanging(connection: Connection) -> None:
-    """Take a request, and say nothing."""
-    await connection.request()
-    await connection.reader.read()
 
 
 @pytest.mark.parametrize(
@@ -316,7 +277,7 @@ def test_what_fails_is_logged_once(records: Records, caplog: pytest.LogCaptureFi
 
     async def look() -> None:
         async with speaking(scripted) as there, looking(caller):
-            caller.set_source(upstream=there.url)
+            caller.moves(there.url)
             for _ in range(4):
                 attempt = caller.begin(due=True)
                 await until(lambda attempt=attempt: looks(attempt, caller) or caller.call(attempt).outcome)
@@ -338,11 +299,11 @@ def test_a_database_out_of_reach(records: Records, caplog: pytest.LogCaptureFixt
 
     async def look() -> None:
         async with speaking(saying(ACTIVE)) as there:
-            caller.set_source(upstream=there.url)
+            caller.moves(there.url)
             with faults.at(
                 records.database,
                 "before",
-                "SELECT attempts.id, attempts.source_id, attempts.outcome",
+                "SELECT attempts.source_id, sources.tenant_id",
                 happens=connection_lost,
             ):
                 async with looking(caller):
@@ -367,7 +328,7 @@ def test_what_cannot_be_recorded_now(records: Records, caplog: pytest.LogCapture
 
     async def look() -> None:
         async with speaking(saying(ACTIVE)) as there:
-            caller.set_source(upstream=there.url)
+            caller.moves(there.url)
             async with looking(caller, record=record):
                 await until(lambda: caplog.messages)
                 call = caller.call(attempt)
@@ -387,7 +348,7 @@ def test_an_end(records: Records) -> None:
 
     async def look() -> int:
         async with speaking(hanging) as there:
-            caller.set_source(upstream=there.url)
+            caller.moves(there.url)
             async with looking(caller):
                 await until(lambda: there.came)
                 there_are = asyncio.all_tasks()
@@ -415,7 +376,7 @@ def test_several_at_once(records: Records, settings: Settings, outcome: Ended) -
 
     async def look() -> list[Settled]:
         async with speaking(shown) as there, settling(caller) as one, settling(neighbour) as other:
-            caller.set_source(upstream=there.url)
+            caller.moves(there.url)
             return await asyncio.gather(*(settler.settle(attempt.id) for settler in [one, other] * 4))
 
     settled = asyncio.run(look())
@@ -480,7 +441,7 @@ def test_a_receiver_that_dies(records: Records, where: str) -> None:
 
     async def look() -> list[Settled]:
         async with speaking(saying(RECEIPT_REVOKED)) as there:
-            caller.set_source(upstream=there.url)
+            caller.moves(there.url)
             await asyncio.to_thread(dies, records, where)
             call = caller.call(attempt)
             assert (call.outcome, call.next_at is None) == (("recorded", True) if where == "written" else (None, False))

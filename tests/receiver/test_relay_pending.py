@@ -19,7 +19,7 @@ import receiver.records.engine
 from receiver.events import new_id
 from receiver.intake.submission import Outcome, Submission
 from receiver.records.opening import Records
-from receiver.records.tables import deliveries, sources
+from receiver.records.tables import deliveries
 from receiver.relay.pending import FOLDER, Held, Pending
 from receiver.settings import Settings
 from tests.postgres import Cluster
@@ -335,24 +335,30 @@ def test_a_file_that_cannot_be_read_stays_where_it_is(tmp_path: Path, caplog: py
 
 
 def test_one_that_cannot_be_recorded_is_in_nobodys_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its source is of a provider that this version does not know, or its intent is erased: the others are recorded."""
-    settings = settings_in(tmp_path)
+    """Its source is of a provider that this version does not know, or its intent is erased: the others are recorded.
+
+    All are tried again and again, and each is told to the log once.
+    """
+    settings, insert = settings_in(tmp_path), "INSERT INTO deliveries"
     gone = dict.fromkeys(("event_data", "event_salt", "headers", "body", "delivery_salt"))
     with standing(saying(500)) as there, running(settings) as service:
         foreign, erased, good = (new_operator(service, "truthlocks", there.url) for _ in range(3))
         ids = [hold(operator, settings) for operator in (foreign, erased, good)]
+        foreign.change_source(provider="unheard of")
         with service.records.database.write() as tx:
-            tx.execute(sa.update(sources).where(sources.c.id == foreign.source_id).values(provider="unheard of"))
             tx.execute(sa.update(deliveries).where(deliveries.c.id == ids[1]).values(**gone))
-    with running(settings) as service:
+    with (
+        running(settings) as service,
+        faults.at(service.records.database, "before", insert, 1, out_of_reach) as met,
+        faults.at(service.records.database, "before", insert, 1, out_of_reach),
+    ):
         good = dataclasses.replace(good, service=service)
         until(lambda: good.outcomes() == ["refused"])
         until(lambda: len(files(settings)) == 2)
-        again = hold(good, settings)
-        assert again
     told = [record.getMessage() for record in caplog.records if "is not recorded yet" in record.getMessage()]
 
-    assert [message.split()[5] for message in told] == ids[:2]
+    assert len(met) == 3
+    assert sorted(message.split()[5] for message in told) == sorted(ids)
 
 
 def test_what_is_recorded_already_is_forgotten(tmp_path: Path) -> None:

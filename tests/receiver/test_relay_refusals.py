@@ -79,6 +79,7 @@ def test_without_one_valid_key_nothing_is_passed_on(
     [reply] = service.exchange(request.replace(b"x-rescind-key: %b\r\n" % own, b"", 1))
 
     assert (reply.status, problem(reply)["code"]) == (401, code)
+    assert reply.headers["www-authenticate"] == 'x-rescind-key realm="rescind"'  # in lower case, as all of a Reply is
     assert operator.key not in reply.body.decode()
 
 

@@ -14,11 +14,11 @@ import receiver.records.engine
 from receiver import providers
 from receiver.relay.pending import FOLDER, Held, Pending
 from tests.postgres import Cluster
+from tests.receiver.open_calls import NOBODY
 from tests.receiver.operations import EXAMPLES
 from tests.receiver.passed_on import as_json
 from tests.receiver.relays import (
     CREDENTIALS,
-    NOBODY,
     Lock,
     Operator,
     answer,
@@ -55,10 +55,15 @@ def found_in(folder: Path, mark: bytes) -> list[str]:
 
 
 def answers(provider: str) -> list[bytes]:
-    """Answers of every kind, in turn: recorded, another about the same, not understood, refused, unknown."""
+    """Answers of every kind, in turn: two that repeat what they were sent; recorded, another about the same, not
+    understood, refused, unknown.
+    """
     operation, done = providers.get(provider).operation, EXAMPLES[provider].answer
     success, headers = min(operation.successes), [("set-cookie", f"session={SECRET}")]
+    repeated = [value for name, value in credentials(provider).items() if name in operation.credentials]
     return [
+        answer(success, as_json({"you sent": repeated}), headers),
+        answer(403, as_json({"you sent": repeated}), headers),
         answer(success, as_json(done), headers),
         answer(success, as_json(done), headers),
         answer(success, as_json({**done, "warnings": [{"code": 1}]}), headers),

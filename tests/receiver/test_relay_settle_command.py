@@ -115,8 +115,19 @@ def test_as_json(place: Place) -> None:
         ],
         "counts": {"not_done": 1},
     }
-    assert f'"id": "{new.id}", "outcome": "unknown", "outcome_id": null, "under_way": false' in result.stdout
-    assert result.stdout.endswith('"counts": {"not_done": 1, "unknown": 1}}\n')
+    assert f'"id": "{new.id}", "outcome": "in_progress", "outcome_id": null, "under_way": false' in result.stdout
+    assert result.stdout.endswith('"counts": {"not_done": 1, "in_progress": 1}}\n')
+
+
+def test_what_may_still_be_under_way(place: Place) -> None:
+    """It is called as the list calls it: in progress, not unknown; and it is open."""
+    attempt = place.caller("truthlocks").begin(ago=timedelta(0))
+
+    line, summary = place.settle(status=1)
+
+    [listed] = place.commands.json("relay", "list")["items"]
+    assert [attempt.id, listed["outcome"]] == line.split()[:2] == [listed["id"], "in_progress"]
+    assert summary == "1 looked at: 1 in_progress."
 
 
 def test_some_of_them(place: Place) -> None:

@@ -10,19 +10,30 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from receiver.events import format_time
 from receiver.records.attempts import Attempt, Ended
 from receiver.records.credentials import set_credential
 from receiver.records.opening import Records
 from receiver.records.tables import credentials, deliveries
-from receiver.relay.settling import NoSuchAttemptError, Settled
-from tests.receiver.open_calls import LONG_AGO, NOBODY, Caller, base_of, done_at, new_caller, record_of, saying
+from receiver.relay.settling import NoSuchAttemptError, Settled, open_attempts
+from tests.receiver.open_calls import (
+    LONG_AGO,
+    NOBODY,
+    Caller,
+    base_of,
+    done_at,
+    new_caller,
+    record_of,
+    saying,
+    settling,
+)
 from tests.receiver.operations import OTHER, RECEIPT, REDEMPTION
 from tests.receiver.service import settings_in
 from tests.receiver.submissions import altered
-from tests.receiver.upstreams import Connection, answering
+from tests.receiver.upstreams import Connection, answering, speaking
 from tests.sandbox.service import Sandbox, running
 
-RECEIPT_REVOKED = record_of("truthlocks")
+RECEIPT_REVOKED = record_of("truthlocks", revoked_at=None)
 ACTIVE = record_of("truthlocks", status="active", revoked_at=None)
 JUST_NOW = timedelta(0)
 
@@ -84,7 +95,6 @@ def test_a_call_that_was_not_done(records: Records, sandbox: Sandbox) -> None:
     assert (row.kind, row.reason, row.effect, row.via) == ("attempt", "not_done", None, "poll")
     assert (caller.facts(row)["attempt"], caller.facts(row)["outcome"]) == (attempt.id, "not_done")
     assert json.loads(row.body)["status"] == "active"
-    assert caller.call(attempt).next_at is None
     assert caller.wrong() == []
 
 
@@ -114,6 +124,33 @@ def test_it_is_the_time_of_asking_that_counts(tmp_path: Path) -> None:
             await saying(ACTIVE)(connection)
 
         assert caller.settle_by(attempt, late).settled.outcome is None
+
+
+def test_it_is_the_callers_deadline_that_counts(records: Records) -> None:
+    """Whoever asks may wait for less time than the one who called."""
+    caller = new_caller(records, "truthlocks")
+    attempt = caller.begin()
+    caller.set_call(attempt, settle_at=format_time(datetime.now(UTC) + timedelta(hours=1)))
+
+    said = stays(caller, attempt, caller.settle_by(attempt, saying(ACTIVE)).settled)
+
+    assert said == "the call may still be under way, though the receipt is active, not revoked"
+
+
+def test_a_call_that_was_done_after_all(records: Records) -> None:
+    """That it was not gives way to the event, and is no open call meanwhile."""
+    caller = new_caller(records, "truthlocks")
+    attempt = caller.begin()
+
+    looks = [caller.settle_by(attempt, saying(ACTIVE)).settled for _ in range(2)]
+
+    [row] = caller.told()
+    assert looks[0] == looks[1]
+    assert (looks[1].outcome, looks[1].outcome_id, looks[1].is_open) == (Ended.NOT_DONE, row.id, False)
+    assert open_attempts(records, caller.party.tenant) == []
+    assert caller.settle_by(attempt, saying(RECEIPT_REVOKED)).settled.outcome is Ended.RECORDED
+    assert (len(caller.told()), caller.call(attempt).next_at) == (2, None)
+    assert caller.wrong() == []
 
 
 def test_a_call_that_is_about_a_part(records: Records, sandbox: Sandbox) -> None:
@@ -146,16 +183,18 @@ def test_what_a_record_says_of_another_account(records: Records) -> None:
 
 
 def test_what_was_recorded_of_another_call(records: Records) -> None:
-    """The same record is no second event: the second call's outcome is that an event told of it already."""
+    """The same act is no second call's as well: of the two, nobody knows which one did it."""
     caller = new_caller(records, "truthlocks")
     first, second = caller.begin(), caller.begin()
     caller.settle_by(first, saying(RECEIPT_REVOKED))
 
     settled = caller.settle_by(second, saying(RECEIPT_REVOKED)).settled
 
-    event, row = caller.told()
-    assert (settled.outcome, settled.outcome_id) == (Ended.DUPLICATE, row.id)
-    assert (row.kind, row.reason, row.first_id) == ("attempt", "duplicate", event.id)
+    assert (settled.outcome, settled.failed, len(caller.told())) == (None, True, 1)
+    assert settled.said == (
+        "the provider's record does not tell: the act that it shows was found for another call: one of the two did it, "
+        "and nobody can tell which"
+    )
     assert caller.wrong() == []
 
 
@@ -185,9 +224,10 @@ def test_a_call_that_was_made_again(records: Records, how: str) -> None:
 
 def test_a_call_that_was_made_again_needs_nothing_else(records: Records) -> None:
     """Neither a record to ask, nor an enabled source."""
-    caller = new_caller(records, "capillary")
+    caller = new_caller(records, "truthlocks")
     unknown, again = caller.begin(key="k"), caller.begin(key="k")
     caller.answered(again)
+    set_credential(records, caller.party.tenant, caller.party.source.id, None)
     caller.set_source(enabled=False)
 
     assert caller.settle(unknown).outcome is Ended.REPEATED
@@ -201,6 +241,33 @@ def test_a_call_that_another_does_not_tell_of(records: Records) -> None:
 
     assert caller.settle_by(unknown, saying(RECEIPT_REVOKED)).settled.outcome is Ended.RECORDED
     assert caller.settle_by(caller.begin(), saying(ACTIVE)).settled.outcome is Ended.NOT_DONE
+
+
+def test_a_call_that_another_tells_of_only_in_the_table(records: Records) -> None:
+    """What is compared are the requests that were logged, whatever was made of the rows beside them."""
+    caller = new_caller(records, "truthlocks")
+    unknown, other = caller.begin(key="k"), caller.begin({"id": OTHER}, key="l")
+    caller.answered(other, record_of("truthlocks", receipt_id=OTHER))
+    own, others = (caller.call(attempt).idempotency for attempt in (unknown, other))
+
+    for row, forged in ((unknown, others), (other, own)):
+        before = caller.call(row).idempotency
+        caller.set_call(row, idempotency=forged)
+        assert caller.settle(unknown).outcome is None
+        caller.set_call(row, idempotency=before)
+
+
+def test_a_call_that_was_made_again_elsewhere(records: Records) -> None:
+    """To another upstream it was not the same call, whatever its idempotency key."""
+    caller = new_caller(records, "truthlocks", NOBODY)
+    unknown = caller.begin(key="k")
+    caller.set_source(upstream="http://127.0.0.1:19")
+    caller.answered(caller.begin(key="k"))
+
+    settled = caller.settle(unknown)
+
+    assert (settled.outcome, settled.failed) == (None, False)
+    assert settled.said == f"it was made to another upstream, {NOBODY}: its record is not asked"
 
 
 def test_what_another_call_did(records: Records) -> None:
@@ -253,6 +320,26 @@ def test_what_is_missing(records: Records) -> None:
     assert said() == f"source {name} has no upstream: receiver source set --upstream"
     caller.set_source(enabled=False)
     assert said() == f"source {name} is disabled: receiver source enable"
+
+
+def test_another_upstream(records: Records) -> None:
+    """It is not asked what became of a call that it never got, not even of what that began."""
+    for provider in ("truthlocks", "thanx"):
+        caller = new_caller(records, provider, NOBODY)
+        attempt = caller.begin()
+        if provider == "thanx":
+            caller.answered(attempt)
+
+        async def look(caller: Caller = caller, attempt: Attempt = attempt) -> Settled:
+            async with speaking(saying(RECEIPT_REVOKED)) as there, settling(caller) as settler:
+                caller.set_source(upstream=there.url)
+                settled = await settler.settle(attempt.id)
+                assert there.came == []
+                return settled
+
+        settled = asyncio.run(look())
+        assert (settled.is_open, settled.failed) == (True, False)
+        assert settled.said == f"it was made to another upstream, {NOBODY}: its record is not asked"
 
 
 def test_a_provider_without_a_record(records: Records) -> None:

@@ -16,17 +16,15 @@ import pytest
 
 import receiver.server
 from receiver import providers
-from receiver.records.credentials import set_credential
 from receiver.settings import Settings
-from tests.receiver.open_calls import CREDENTIALS as READ_ONLY
+from tests.receiver.open_calls import NOBODY
 from tests.receiver.operations import EXAMPLES, WITH_LOOKUP
 from tests.receiver.relays import (
     CREDENTIALS,
     DEATHS,
-    NOBODY,
+    Gate,
     answer,
     faults_found,
-    gate,
     mortal,
     new_operator,
     saying,
@@ -183,9 +181,9 @@ def test_the_providers_own_record_tells(service: Service, sandbox: Sandbox, prov
     """Once the source has a credential for it, it is asked: the act is an event, by `poll`, of the same attempt."""
     before = len(sandbox.entries())
     with standing(losing(sandbox)) as there:
-        operator = new_operator(service, provider, there.url)
+        operator = new_operator(service, provider, there.url, tenant=f"asking-{provider}")
         assert operator.call().status_code == 502
-        set_credential(service.records, service.tenant, operator.source_id, READ_ONLY[provider])
+        operator.set_credential()
         until(lambda: operator.outcomes() == ["recorded"])
 
     told, attempt = operator.told()[0], operator.attempt()
@@ -199,7 +197,7 @@ def test_the_providers_own_record_tells(service: Service, sandbox: Sandbox, prov
 
 def test_a_caller_who_goes_away_changes_nothing(service: Service) -> None:
     """What was begun is recorded, though nobody waits for the answer any more."""
-    said = gate(answer(422, b'{"code":"NO"}'))
+    said = Gate(answer(422, b'{"code":"NO"}'))
     with standing(said) as there:
         operator = new_operator(service, "truthlocks", there.url)
         with service.connect() as connection:
@@ -213,7 +211,7 @@ def test_a_caller_who_goes_away_changes_nothing(service: Service) -> None:
 
 def test_a_stop_waits_for_the_call_under_way(tmp_path: Path) -> None:
     """The caller gets the answer, and it is recorded, though the service was told to stop meanwhile."""
-    said, settings = gate(answer(422, b"{}")), settings_in(tmp_path)
+    said, settings = Gate(answer(422, b"{}")), settings_in(tmp_path)
     with standing(said) as there, running(settings) as service, service.connect() as connection:
         operator = new_operator(service, "truthlocks", there.url)
         connection.sendall(operator.write())
@@ -230,21 +228,25 @@ def test_a_stop_waits_for_the_call_under_way(tmp_path: Path) -> None:
 
 
 def test_a_call_outlasts_the_time_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller is let go of when that is over; the answer is waited for all the same, and recorded."""
+    """The caller is told that it is unknown when that is over; the answer is waited for all the same, and recorded."""
     monkeypatch.setattr(receiver.server, "GRACE", 0.2)
-    said, settings = gate(answer(422, b"{}")), settings_in(tmp_path)
+    said, settings = Gate(answer(422, b"{}")), settings_in(tmp_path)
     with standing(said) as there:
         with running(settings) as service, service.connect() as connection:
             operator = new_operator(service, "truthlocks", there.url)
-            connection.sendall(operator.write())
+            connection.sendall(operator.write(b"idempotency-key: k"))
             until(said.came.is_set)
             service.stop()
-            assert b"HTTP/1.1 422" not in read_all(connection)
+            [reply] = replies(read_all(connection))
             said.go.set()
         with running(settings) as service:
             operator = dataclasses.replace(operator, service=service)
-            assert operator.outcomes() == ["refused"]
+            [attempt] = operator.attempts()
             assert faults_found(service) == []
+
+    assert (reply.status, reply.headers["x-rescind-recorded"], attempt.outcome) == (504, "unknown", "refused")
+    assert reply.headers["x-rescind-attempt"] == attempt.id
+    assert problem(reply)["details"] == {"attempt": attempt.id, "reason": "stopping", "idempotency_key": "k"}
 
 
 @pytest.mark.parametrize("where", [where for where in DEATHS if where != "pending"])

@@ -8,7 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from receiver.events import format_time, new_id, parse_time
+from receiver.fsck import fsck
 from receiver.intake.sourcing import Addition, Changes, Rotation, SettingError, UnusableError, change, rotate, settle
+from receiver.records.credentials import find_credential, set_credential
 from receiver.records.opening import Records, Tenant
 from receiver.records.secrets import MAX_SECRET
 from receiver.records.sources import (
@@ -252,6 +254,69 @@ def test_what_is_no_upstream(records: Records, tenant: Tenant, source_id: str, g
         assert (refusal.value.member, "hidden" in str(refusal.value)) == ("upstream", False)
 
     assert told(tenant) == []
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "https://other.example.com/base",
+        "http://api.example.com:443/base",
+        "https://api.example.com:8443/base",
+        "https://api.example.com.example.org/base",
+        None,
+    ],
+)
+def test_another_upstream_takes_the_credential_away(
+    records: Records, tenant: Tenant, source_id: str, after: str | None
+) -> None:
+    """It was for the host before, on that port and by that scheme: whoever is at another must not be sent it."""
+    before = "https://api.example.com/base"
+    change(records, tenant, source_id, Changes(upstream=before))
+    set_credential(records, tenant, source_id, [("x-api-key", "read-only")])
+
+    changed, warnings = change(records, tenant, source_id, Changes(upstream=after, enabled=False))
+    again = change(records, tenant, source_id, Changes(upstream=after))
+
+    removed = f"the read-only credential was for {before}, and is removed"
+    assert warnings[-1] == (removed if after is None else f"{removed}; give the new one's")
+    assert (changed.upstream, changed.credential_since, find_credential(records, source_id)) == (after, None, None)
+    assert (again[0], removed in str(again[1])) == (changed, False)
+    assert told(tenant) == ["changed", "credential", "changed", "credential_removed", "disabled"]
+    assert fsck(records).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("https://api.example.com", "https://api.example.com/base/"),
+        ("https://api.example.com", "HTTPS://API.example.com:443"),
+        ("http://127.0.0.1:80/a", "http://127.0.0.1/b"),
+        ("https://[2001:db8::1]:8443", "https://[2001:DB8::1]:8443"),
+        ("https://api.example.com", "https://api.example.com"),
+        (None, "https://api.example.com"),
+    ],
+)
+def test_the_credential_stays_where_it_was_for(
+    records: Records, tenant: Tenant, source_id: str, before: str | None, after: str
+) -> None:
+    """At another path, written otherwise, or at the first upstream that there is; and whatever else is changed."""
+    change(records, tenant, source_id, Changes(upstream=before))
+    set_credential(records, tenant, source_id, [("x-api-key", "read-only")])
+
+    moved = change(records, tenant, source_id, Changes(upstream=after))
+    disabled = change(records, tenant, source_id, Changes(enabled=False))
+
+    assert [warnings for _, warnings in (moved, disabled)] == [[], []]
+    assert find_credential(records, source_id) == (("x-api-key", "read-only"),)
+    assert "credential_removed" not in told(tenant)
+
+
+def test_where_there_was_no_credential_none_is_removed(records: Records, tenant: Tenant, source_id: str) -> None:
+    """Nothing is told or warned of."""
+    for upstream in ("https://a.example.com", "https://b.example.com", None):
+        assert change(records, tenant, source_id, Changes(upstream=upstream))[1] == []
+
+    assert told(tenant) == ["changed"] * 3
 
 
 # ---- rotation -----------------------------------------------------------------------------------------------------

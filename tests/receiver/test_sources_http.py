@@ -185,6 +185,26 @@ def test_a_source_is_changed(admin: Admin) -> None:
     assert Sender(admin.service, added["id"], secret).post(revoked()).status_code == 404
 
 
+def test_another_upstream_takes_the_credential_away(admin: Admin) -> None:
+    """With a warning in the answer, and an entry that names the key which asked."""
+    added = admin.add(upstream="https://a.example.com")
+    path, credential = f"/{added['id']}", {"headers": {"X-API-Key": "read-only"}}
+    since = admin.ask("PUT", f"{path}/credential", credential).json()["credential_since"]
+    before = admin.size()
+
+    stays = admin.ask("PATCH", path, {"upstream": "https://a.example.com/base"}).json()
+    gone = admin.ask("PATCH", path, {"upstream": "https://b.example.com"}).json()
+
+    assert (stays["credential_since"], stays["warnings"]) == (since, [])
+    assert gone["credential_since"] is None
+    assert gone["warnings"] == [
+        "the read-only credential was for https://a.example.com/base, and is removed; give the new one's"
+    ]
+    facts = {"by": admin.key_id, "id": added["id"]}
+    actions = ["changed", "changed", "credential_removed"]
+    assert admin.told(before) == [("source", {"action": action, **facts}) for action in actions]
+
+
 def test_a_scheme_is_changed(admin: Admin) -> None:
     """With the secret there is if it fits, or with a new one, which ends the others."""
     added = admin.add()

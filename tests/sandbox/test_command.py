@@ -196,6 +196,20 @@ def test_what_it_delivers_it_says(tmp_path: Path, secret: str) -> None:
     assert SECRET not in said
 
 
+@pytest.mark.parametrize("command", ["sandbox", "sandbox-log-key"])
+@pytest.mark.parametrize("name", ["rescind.db", "data.key"])
+def test_the_folder_of_a_receiver_is_refused(command: str, name: str, tmp_path: Path) -> None:
+    """With a sentence, and nothing is put into it."""
+    folder = tmp_path / DATA
+    folder.mkdir()
+    (folder / name).touch()
+
+    said = refused(run(tmp_path, command=command), status=1)
+
+    assert f"is a receiver's data folder ({name} is in it): name another by --data" in said
+    assert [name] == [file.name for file in folder.iterdir()]
+
+
 # ---- killed -------------------------------------------------------------------------------------------------------
 
 

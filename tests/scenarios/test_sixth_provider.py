@@ -188,7 +188,7 @@ def test_the_record_says_what_became_of_a_call(checkout: Path, module: str) -> N
     assert lookup.target({"id": "st/1"}, {}) == "/v1/stamps/st%2F1"
 
     def shown(**changes: Json) -> Notice | NotDone | Unfit:
-        return lookup.read(Inquiry({"id": "st_1"}, {}, datetime.now(UTC), {"stamp": {**STAMP, **changes}}))
+        return lookup.read(Inquiry({"id": "st_1"}, {}, datetime.now(UTC), {"stamp": {**STAMP, **changes}}, frozenset()))
 
     told, revoked = provider.read({"event": "stamp.revoked", "stamp": STAMP}), shown()
     assert isinstance(told, Notice)

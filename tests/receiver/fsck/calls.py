@@ -66,8 +66,8 @@ def fill_calls(settings: Settings) -> dict[str, str]:
     with running(settings) as service:
         parts = [filler(service, name) for name in ("truthlocks", "thanx", "scrip")]
         receipts, jobs, redemptions = parts
-        _answered(receipts)
-        _found_out(receipts)
+        done = _answered(receipts)
+        _found_out(receipts, done)
         job = jobs.begin("job")
         jobs.told("job_told", jobs.calls.answered(job))
         jobs.told("job_told1", jobs.calls.looked_up(job, _ended_job()))
@@ -86,8 +86,8 @@ def fill_calls(settings: Settings) -> dict[str, str]:
     return ids
 
 
-def _answered(fill: Filler) -> None:
-    """All that can become of a call at once."""
+def _answered(fill: Filler) -> str:
+    """All that can become of a call at once; the receipt that they are about."""
     receipt, calls = receipt_id(), fill.calls
     fill.told("done_told", calls.answered(fill.begin("done", receipt, {"Idempotency-Key": KEY}), answer(receipt)))
     fill.told("again_told", calls.answered(fill.begin("again", receipt), answer(receipt)))
@@ -96,13 +96,15 @@ def _answered(fill: Filler) -> None:
     fill.told("strange_told", calls.answered(fill.begin("strange", receipt), {"receipt_id": receipt}))
     fill.told("refused_told", calls.refused(fill.begin("refused", receipt), 409))
     fill.told("not_sent_told", calls.not_sent(fill.begin("not_sent", receipt)))
+    return receipt
 
 
-def _found_out(fill: Filler) -> None:
+def _found_out(fill: Filler, done: str) -> None:
     """All that can become of a call later."""
     receipt, calls = receipt_id(), fill.calls
     fill.begin("unknown", receipt)
-    fill.told("repeated_told", calls.repeated(fill.begin("repeated", receipt), fill.ids["done_told"]))
+    repeated = fill.begin("repeated", done, {"Idempotency-Key": KEY})
+    fill.told("repeated_told", calls.repeated(repeated, fill.ids["done_told"]))
     fill.told("not_done_told", calls.looked_up(fill.begin("not_done", receipt), record(receipt, "active")))
     late = fill.begin("late", receipt)
     fill.told("late_told", calls.looked_up(late, record(receipt, "active")))

@@ -7,15 +7,18 @@ import pytest
 from msgspec import structs
 
 from receiver import providers
-from receiver.events import new_id
+from receiver.events import Item, new_id
 from receiver.intake.batch import write_batch
 from receiver.intake.submission import Submission
-from receiver.records.attempts import Attempt, load_attempt
+from receiver.records.attempts import METHOD, PATH, Attempt, Ended, load_attempt
+from receiver.records.keyed import idempotency_key
 from receiver.records.opening import Records
 from receiver.records.sources import relay_source
 from receiver.relay import entries
 from receiver.relay.entries import Party
-from tests.receiver.fsck.calls import Filled
+from receiver.strictjson import Json
+from tests.receiver.fsck.calls import KEY, Filled
+from tests.receiver.passed_on import as_json
 
 NOW = datetime(2026, 11, 20, 9, 0, 0, tzinfo=UTC)
 ERASED = "event_data = NULL, event_salt = NULL, headers = NULL, body = NULL, delivery_salt = NULL"
@@ -122,7 +125,7 @@ def test_the_sentence_of_a_breach(calls: Filled) -> None:
     assert line.startswith('row [breach_told]: breaches is \'[["revoked_again",')
 
 
-@pytest.mark.parametrize("call", ["done", "found", "job", "redemption", "strange", "twice", "unknown"])
+@pytest.mark.parametrize("call", ["done", "repeated", "found", "job", "redemption", "strange", "twice", "unknown"])
 def test_an_intent_that_is_damaged_or_erased(calls: Filled, call: str) -> None:
     """That is told once, with its own row; what tells of the call cannot be read beside it, and nothing is said."""
     calls.damage(f"UPDATE deliveries SET body = CAST(body || ' ' AS BLOB) WHERE id = [{call}]")
@@ -174,10 +177,24 @@ class Forger:
         self.records = records
         self.ids = calls.ids
         self.party = self.of("truthlocks", "source")
-        with records.database.read() as tx:
-            call = load_attempt(tx, self.party.provider, calls.ids["unknown"])
+        self.call = structs.replace(self.load("unknown"), status=200)
+
+    def load(self, name: str) -> Attempt:
+        """The call of that name, of this source."""
+        with self.records.database.read() as tx:
+            call = load_attempt(tx, self.party.provider, self.ids[name])
         assert call is not None
-        self.call = structs.replace(call, status=200)
+        return call
+
+    def begin(self, receipt: str, key: str, request: dict[str, Json]) -> Attempt:
+        """Log a call about a receipt with that idempotency key, which asked for that."""
+        item = Item("receipt", receipt)
+        same = idempotency_key(self.party.tenant.hash_key, self.party.source.id, item, key, request)
+        call = structs.replace(self.call, id=new_id(), item=item, idempotency=same)
+        operation = self.party.provider.operation
+        line = ((METHOD, operation.method), (PATH, operation.path.format(id=receipt)), ("idempotency-key", key))
+        self.write(entries.intent(self.party, call, line, as_json(request), NOW))
+        return call
 
     def of(self, provider: str, source: str) -> Party:
         """The source of that name."""
@@ -252,6 +269,92 @@ def test_an_entry_that_names_no_call_of_its_source(
     forger.write(forge(forger))
     found = calls.found()
     assert [line.partition("): ")[2] for line in found] == problems
+
+
+# ---- what told of it already ----------------------------------------------------------------------------------------
+
+
+def repeated(forger: Forger, first: str, call: Attempt | None = None) -> Submission:
+    """That a call was made again, and the delivery of that name told of both."""
+    return entries.repeated(forger.party, call or forger.call, forger.ids[first], NOW)
+
+
+def duplicate(forger: Forger, first: str | None) -> Submission:
+    """That the call was answered as the delivery of that name told already."""
+    return answered(forger).answered(Ended.DUPLICATE, first_id=first and forger.ids[first])
+
+
+ANOTHER = "is another one by its idempotency key"
+NO_ACT = "that told of it tells of no act that a call came to"
+FIRSTS: list[tuple[Callable[[Forger], Submission], list[str]]] = [
+    (lambda forger: repeated(forger, "done_told"), [f"the call [done] that [done_told] tells of {ANOTHER}"]),
+    (lambda forger: repeated(forger, "again_told"), [f"the call [again] that [again_told] tells of {ANOTHER}"]),
+    (lambda forger: repeated(forger, "differs_told"), [f"the call [differs] that [differs_told] tells of {ANOTHER}"]),
+    (
+        lambda forger: repeated(forger, "job_told"),
+        [
+            "the delivery [job_told] that told of it is of another source",
+            f"the call [job] that [job_told] tells of {ANOTHER}",
+        ],
+    ),
+    (
+        lambda forger: structs.replace(repeated(forger, "done_told"), attempt=ended_without_first(forger)),
+        ["it names no delivery that told of the act already"],
+    ),
+    (lambda forger: duplicate(forger, None), ["it names no delivery that told of the act already"]),
+    (lambda forger: duplicate(forger, "done_told"), ["the delivery [done_told] that told of it is about another item"]),
+    (
+        lambda forger: duplicate(forger, "differs_told"),
+        ["the delivery [differs_told] that told of it is about another item"],
+    ),
+    *(
+        (lambda forger, say=say, first=first: say(forger, first), [f"the delivery [{first}] {NO_ACT}"])
+        for say in (repeated, duplicate)
+        for first in ("refused_told", "not_sent_told", "strange_told", "not_done_told", "done")
+    ),
+]
+
+
+def ended_without_first(forger: Forger) -> Attempt:
+    """The call, as one that is said to be repeated."""
+    return structs.replace(forger.call, ended=Ended.REPEATED, first_id=None)
+
+
+@pytest.mark.parametrize(("forge", "problems"), FIRSTS)
+def test_a_first_that_did_not_tell_of_the_act(
+    calls: Filled, forger: Forger, forge: Callable[[Forger], Submission], problems: list[str]
+) -> None:
+    """Also where the receiver itself logged it, deceived by a changed row of `attempts` that was put back since."""
+    forger.write(forge(forger))
+    found = [line.partition("): ")[2] for line in calls.found()]
+    assert found == problems
+
+
+def test_a_first_that_tells_of_the_call_itself(calls: Filled, forger: Forger) -> None:
+    """It would be its own repetition."""
+    forger.write(repeated(forger, "done_told", forger.load("done")))
+    found = [line.partition("): ")[2] for line in calls.found()]
+    assert found == [f"the call [done] that [done_told] tells of {ANOTHER}"]
+
+
+@pytest.mark.parametrize(
+    ("receipt", "key", "asked", "one"),
+    [
+        (None, KEY, None, True),
+        (None, "6c3e2d91-8d46-4b1f-9b20-1b5e8e307f22", None, False),
+        ("another", KEY, None, False),
+        (None, KEY, {"reason": "another"}, False),
+    ],
+)
+def test_calls_are_one_by_what_they_sent(
+    calls: Filled, forger: Forger, receipt: str | None, key: str, asked: dict[str, Json] | None, *, one: bool
+) -> None:
+    """The idempotency key, the item and the JSON, as the intents keep them; where none is given, the other's."""
+    done = forger.load("done")
+    call = forger.begin(receipt or done.item.id, key, done.request if asked is None else asked)
+    forger.write(repeated(forger, "done_told", call))
+    found = [line.partition("): ")[2] for line in calls.found()]
+    assert found == ([] if one else [f"the call [done] that [done_told] tells of {ANOTHER}"])
 
 
 def test_an_answer_that_was_logged_before_its_call(calls: Filled, forger: Forger) -> None:

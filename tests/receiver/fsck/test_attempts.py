@@ -149,7 +149,8 @@ def test_a_row_under_another_id(calls: Filled) -> None:
 @pytest.mark.parametrize("delivery", ["refused_told", "done_told", "differs_told", "strange_told"])
 def test_a_row_of_what_is_no_call(calls: Filled, delivery: str) -> None:
     """Only an intent has one."""
-    calls.damage("INSERT INTO attempts (id, source_id, key_id, looks) VALUES ([" + delivery + "], [source], [key], 0)")
+    columns, values = "id, source_id, key_id, upstream, settle_at, looks", f"[{delivery}], [source], [key], '', '', 0"
+    calls.damage(f"INSERT INTO attempts ({columns}) VALUES ({values})")
     kind = calls.copy.one(f"SELECT kind FROM deliveries WHERE id = '{calls.ids[delivery]}'")
     assert calls.found() == [f"records: attempt [{delivery}]: the {kind} of this id is no call's intent"]
 
@@ -207,8 +208,9 @@ def test_entries_that_are_gone(calls: Filled) -> None:
 
 
 def test_when_a_call_is_looked_after_is_nobodys_word(calls: Filled) -> None:
-    """When it is asked after next, and how often it was, no entry says."""
-    calls.damage("UPDATE attempts SET next_at = NULL, looks = 7 WHERE id = [unknown]")
+    """When it is asked after next or for the first time, how often it was, and at which upstream, no entry says."""
+    changes = f"next_at = NULL, looks = 7, settle_at = {LATER}, upstream = 'https://another'"
+    calls.damage(f"UPDATE attempts SET {changes} WHERE id = [unknown]")
     assert calls.found() == []
 
 
