@@ -15,7 +15,9 @@ class Answer:
     def __init__(self, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> None:
         self._status = status
         self._body = body
-        self._headers = [*headers, (b"content-length", str(len(body)).encode())]
+        # RFC 9110 section 8.6: an answer that cannot have a body has no length of one either.
+        length = [] if status in {204, 304} else [(b"content-length", str(len(body)).encode())]
+        self._headers = [*headers, *length]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})

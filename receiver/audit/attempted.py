@@ -29,8 +29,8 @@ IN_PROGRESS, UNKNOWN = "in_progress", "unknown"
 OUTCOMES = (IN_PROGRESS, UNKNOWN, *(one.value for one in Ended))
 """The first two are what a call is that has no outcome."""
 
-MARGIN = timedelta(seconds=30)
-"""How long it may take until an answer that came in time is recorded."""
+MARGIN = timedelta(seconds=35)
+"""How long, beyond the time that its answer has, a call may still be under way."""
 
 _PAGE = 1000
 _AT_ONCE = 50  # rows in memory, each of which may bring a request of 256 KiB along

@@ -77,7 +77,7 @@ _RECORDED = _Type(Kind.REVOCATION, Effect.REVOKED, "receipt", timed=False)
 _RECORDED_MEMBERS = ("receipt_id", "receipt_type", "tenant_id", "status", "revoked_at")
 _NOT_REVOKED = ("active", "superseded", "redacted")
 
-_BEHIND = timedelta(seconds=5)
+_BEHIND = timedelta(seconds=60)
 """How far the provider's clock may stand behind ours."""
 
 _IGNORED = frozenset({"receipt.created", "attestation.created", "key.created", "key.rotated", "webhook.test"})

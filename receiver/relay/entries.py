@@ -22,8 +22,13 @@ from receiver.records.sources import Source
 SCHEME = "upstream"
 """Where others have the scheme of a signature: it was said by the source's upstream, to our own question."""
 
-SETTLE_MARGIN = timedelta(seconds=30)
-"""How long after we gave a call up the provider may still be at work on it."""
+LATE = timedelta(seconds=5)
+"""A call whose intent took longer to be recorded is not made: others may have given it up by then."""
+
+SETTLE_MARGIN = LATE + timedelta(seconds=30)
+"""How long, beyond the time that its answer has, a call may still be under way: until it is made, and after it was
+given up, for the provider may still be at work on it.
+"""
 
 
 @dataclass(frozen=True, slots=True)

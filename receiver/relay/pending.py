@@ -53,7 +53,11 @@ class Pending:
         fsync_folder(self._folder)
 
     def all(self) -> Iterator[Held]:
-        """What is kept, oldest call first. A file that cannot be read is logged and left where it is."""
+        """What is kept, oldest call first. A file that cannot be read is logged and left where it is; what a crash left
+        half written, before its caller had the answer, is removed.
+        """
+        for half in self._folder.glob("*.new"):
+            half.unlink(missing_ok=True)
         for path in sorted(self._folder.glob("*.answer")):
             try:
                 if not path.is_file() or path.stat().st_size > MOST:

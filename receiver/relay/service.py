@@ -30,14 +30,13 @@ from receiver.records.opening import Records
 from receiver.relay import entries
 from receiver.relay.answers import Answers
 from receiver.relay.calls import Outgoing, without
-from receiver.relay.entries import SETTLE_MARGIN, Party
+from receiver.relay.entries import LATE, SETTLE_MARGIN, Party
 from receiver.relay.pending import Held
 from receiver.relay.settling import Settler
 from receiver.relay.upstream import Answer, NotSent, Unknown, Upstream
 
 RETRY_AFTER = 5  # seconds, when nothing was passed on
 MOST_AT_ONCE = 64  # calls of one source that are under way: a slow upstream is to be no other source's business
-LATE = timedelta(seconds=5)  # a call whose intent takes longer is not made: others may have given it up by then
 
 _UNKNOWN = (b"x-rescind-recorded", b"unknown")
 _PENDING = (b"x-rescind-recorded", b"pending")
@@ -112,7 +111,7 @@ class Relay:
             called_at=called_at,
             idempotency=_idempotency(party, outgoing),
             upstream=party.source.upstream or "",
-            settle_at=called_at + LATE + self._timeout + SETTLE_MARGIN,
+            settle_at=called_at + self._timeout + SETTLE_MARGIN,
         )
 
     def _task(self, source_id: str, work: Coroutine[Any, Any, Response]) -> asyncio.Task[Response]:

@@ -38,6 +38,7 @@ from receiver.records.sources import relay_source
 from receiver.records.tables import attempts, deliveries, sources, tenants
 from receiver.records.vault import VaultError
 from receiver.relay import entries
+from receiver.relay.calls import credentials_in, without
 from receiver.relay.due import Due, Turn, claim, is_followed, turns
 from receiver.relay.entries import Party
 from receiver.relay.others import acts_beside, told_by_another
@@ -278,8 +279,9 @@ class Settler:
             return case.open(f"the provider's record cannot be asked: {said.reason}", failed=True)
         if said.status != _OK:
             return case.open(f"the provider's record cannot be read: the answer is {said.status}", failed=True)
+        body = without(said.body, credentials_in(question.headers, party.provider.operation))
         try:
-            record = parse(said.body)
+            record = parse(body)
         except NotJson as error:
             return case.open(f"the provider's record cannot be read: {error}", failed=True)
         reading = await asyncio.to_thread(self._reading, case, question.lookup, record)
@@ -289,7 +291,7 @@ class Settler:
         if isinstance(reading, Notice):
             if case.followed and _is_under_way(reading.event.effect):
                 return case.open("by the provider's record it has not ended yet")
-            return await self._keep(case, entries.recorded_there(party, attempt, reading, target, said.body, now))
+            return await self._keep(case, entries.recorded_there(party, attempt, reading, target, body, now))
         if case.followed:
             return case.open(f"the provider's record denies it: {reading.message}", failed=True)
         # By the time of asking: what the record did not hold then may be in it by the time of the answer.
@@ -297,7 +299,7 @@ class Settler:
             return case.open(f"the call may still be under way, though {reading.message}")
         if case.outcome is Ended.NOT_DONE:  # and is so still
             return await asyncio.to_thread(self._as_it_is, case)
-        return await self._keep(case, entries.not_done(party, attempt, target, said.body, now))
+        return await self._keep(case, entries.not_done(party, attempt, target, body, now))
 
     def _reading(self, case: _Case, lookup: Lookup, record: dict[str, Json]) -> Notice | NotDone | Unfit:
         """What a record says of a call, given what else is known by now."""

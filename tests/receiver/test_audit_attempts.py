@@ -236,6 +236,11 @@ NOTES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "all is set": ("thanx", {}, "the provider's record is asked with the source's credential"),
     "all is set, and a key": ("scrip", {}, f"the provider's record is asked with the source's credential{AGAIN}"),
+    "made elsewhere": (
+        "truthlocks",
+        {"called": "http://127.0.0.1:19"},
+        f"it was made to another upstream, http://127.0.0.1:19: its record is not asked{AGAIN}",
+    ),
     "asked in vain": (
         "thanx",
         {"next_at": None},
@@ -282,6 +287,8 @@ def test_what_will_or_can_be_done(either_service: Service, key: dict[str, str], 
     if has["credential"]:
         now = format_time(datetime.now(UTC))
         ask.change(sa.insert(credentials).values(source_id=sender.source_id, value=b"sealed", created_at=now))
+    its_call = sa.update(attempts).where(attempts.c.id == attempt.id)
+    ask.change(its_call.values(upstream=has.get("called", "http://127.0.0.1:9")))
     for table, name in ((attempts, "next_at"), (attempts, "idempotency"), (deliveries, "event_data")):
         if name in has:
             ask.change(sa.update(table).where(table.c.id == attempt.id).values({name: has[name]}))

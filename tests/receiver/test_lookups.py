@@ -176,12 +176,12 @@ def test_a_uuid_is_the_same_in_either_case() -> None:
 def test_a_receipt_that_was_revoked_by_another() -> None:
     """That is known of the act, or told by its time: a call that is later by more than a clock may be did not do it."""
     known = NotDone("the receipt was revoked before it, or by another call")
-    past = NotDone("the receipt was revoked before it, at 2026-11-20T08:59:54.999999Z")
+    past = NotDone("the receipt was revoked before it, at 2026-11-20T08:58:59.999999Z")
 
     for record in (RECEIPT_REVOKED, {**RECEIPT_REVOKED, "revoked_at": None, "receipt_id": RECEIPT.upper()}):
         assert found("truthlocks", record, RECEIPT) == known
         assert isinstance(found("truthlocks", record, OTHER), Notice)
-    assert found("truthlocks", {**RECEIPT_REVOKED, "revoked_at": "2026-11-20T08:59:54.999999Z"}) == past
+    assert found("truthlocks", {**RECEIPT_REVOKED, "revoked_at": "2026-11-20T08:58:59.999999Z"}) == past
     assert isinstance(found("truthlocks", {**RECEIPT_REVOKED, "revoked_at": "2026-11-20T08:59:55Z"}), Notice)
 
 

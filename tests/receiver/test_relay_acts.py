@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
+from receiver import providers
 from receiver.events import format_time, new_id
-from receiver.records.attempts import Attempt, Ended
+from receiver.records.attempts import Attempt, Ended, idempotency_key_of
 from receiver.records.opening import Records
+from receiver.relay.calls import MAX_KEPT, prepare
 from receiver.relay.others import acts_beside
 from receiver.relay.settling import Settled
-from tests.receiver.open_calls import Caller, new_caller, record_of, saying
-from tests.receiver.operations import RECEIPT, REVERSAL
+from tests.receiver.open_calls import Caller, as_json, new_caller, record_of, saying
+from tests.receiver.operations import EXAMPLES, RECEIPT, REVERSAL
 from tests.receiver.submissions import altered, new_sources
 
 RECEIPT_REVOKED = record_of("truthlocks", revoked_at=None)
@@ -77,7 +79,7 @@ def test_tests_are_apart(records: Records) -> None:
     assert found(caller, caller.begin(), RECEIPT_REVOKED).outcome is Ended.RECORDED
 
 
-@pytest.mark.parametrize(("seconds", "outcome"), [(-6, Ended.NOT_DONE), (-4, Ended.RECORDED), (1, Ended.RECORDED)])
+@pytest.mark.parametrize(("seconds", "outcome"), [(-61, Ended.NOT_DONE), (-59, Ended.RECORDED), (1, Ended.RECORDED)])
 def test_a_revocation_of_before_the_call_by_its_time(records: Records, seconds: int, outcome: Ended) -> None:
     """Though nobody told of it; the provider's clock may be behind somewhat."""
     caller = new_caller(records, "truthlocks")
@@ -147,3 +149,19 @@ def test_a_reversal_that_was_found_for_another_call(records: Records) -> None:
     assert "one of the two did it" in found(caller, second, listed(one)).said
     assert "2 of the reversals may be this call's" in found(caller, second, listed(one, two)).said
     assert caller.call(second).outcome is None
+
+
+@pytest.mark.parametrize("key", ["k", "", "x" * MAX_KEPT, "x" * (MAX_KEPT + 1), "\u00e9", "a\tb", 7])
+@pytest.mark.parametrize("provider", ["truthlocks", "scrip"])
+def test_an_idempotency_key_that_is_derived(provider: str, key: object) -> None:
+    """It is the one that the relay took for the call's, which is none where it is not fit for one."""
+    operation, example = providers.get(provider).operation, EXAMPLES[provider]
+    request, headers = {**example.request}, list[tuple[bytes, bytes]]()
+    if operation.idempotency_header is None:
+        request["idempotency_key"] = json.loads(json.dumps(key))
+    else:
+        headers.append((operation.idempotency_header.encode(), str(key).encode()))
+    outgoing = prepare(operation, example.path, headers, as_json(request))
+
+    assert outgoing is not None
+    assert outgoing.idempotency_key == idempotency_key_of(operation, outgoing.kept, outgoing.body)

@@ -260,14 +260,26 @@ def test_what_is_told_twice_of_one_call_is_written_once(caller: Caller) -> None:
         assert caller.call(attempt).outcome_id == caller.told()[-1].id
 
 
-def test_an_answer_that_comes_late_does_not_change_what_is_known(caller: Caller) -> None:
-    """The call was made again, and that told of both; then the answer to the first, which was held, is recorded."""
+@pytest.mark.parametrize("late", ["the same", "another event", "refused", "not understood"])
+def test_an_answer_that_comes_late_does_not_change_what_is_known(caller: Caller, late: str) -> None:
+    """The call was made again, and that told of both; then an answer to the first, which was held, is recorded."""
     first, second = (caller.begin(key="k") for _ in range(2))
     event = caller.answered(second)
     caller.write(entries.repeated(caller.party, first, event.id, CALLED_AT))
+    known, repeated = caller.call(first), caller.told()[-1]
 
-    caller.answered(first)
+    caller.write(
+        {
+            "the same": answered(caller, first),
+            "another event": answered(caller, first, revoked_at="2026-11-20T10:00:00Z"),
+            "refused": entries.refusal(caller.party, structs.replace(first, status=409), b"{}", CALLED_AT),
+            "not understood": answered(caller, first, revoked_at="no time"),
+        }[late]
+    )
 
-    row = caller.call(first)
-    assert (row.outcome, caller.facts(caller.told()[-1])["first"]) == ("repeated", event.id)
-    assert row.outcome_id == caller.told()[-1].id
+    assert caller.call(first) == known
+    assert (known.outcome, known.outcome_id) == ("repeated", repeated.id)
+    assert caller.facts(repeated)["first"] == event.id
+    told = caller.told()[-1]
+    assert (told.id == repeated.id) == (late == "the same")
+    assert caller.facts(told)["attempt"] == first.id

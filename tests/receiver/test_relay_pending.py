@@ -324,7 +324,7 @@ def test_a_file_that_cannot_be_read_stays_where_it_is(tmp_path: Path, caplog: py
     cut.write_bytes(b"")
     renamed.rename(folder / f"{new_id()}.answer")
     (folder / "half.new").write_bytes(b"of one that was being written")
-    left = {path for path in files(settings) if path != good}
+    left = {path for path in files(settings) if path != good and path.suffix == ".answer"}
     with running(settings) as service:
         operator = dataclasses.replace(operator, service=service)
         until(lambda: operator.outcomes() == ["refused", None, None, None])

@@ -371,7 +371,7 @@ def test_a_record_that_was_asked_about_a_call(records: Records) -> None:
     caller = new_caller(records, "truthlocks")
     caller.set_source(account=OTHER)
     attempt = caller.begin()
-    quarantine_id = caller.settle_by(attempt, saying(record_of("truthlocks"))).settled.outcome_id
+    quarantine_id = caller.settle_by(attempt, saying(record_of("truthlocks", revoked_at=None))).settled.outcome_id
     assert quarantine_id is not None
     caller.set_source(account=ACCOUNT)
 

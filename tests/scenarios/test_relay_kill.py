@@ -308,11 +308,11 @@ def _what_became_of_calls_is_true(aftermath: Aftermath) -> None:
 def _settled_as_far_as_can_be(aftermath: Aftermath, status: int, settled: Sequence[Mapping[str, Any]]) -> None:
     """Open is only what no record tells: the provider has none, or the call was not done and may still be under way."""
     assert [one for one in settled if one["under_way"]] == []
-    unknown = {one["id"] for one in settled if one["outcome"] == "unknown"}
-    assert set(aftermath.listed) <= unknown
-    assert status == (1 if unknown else 0)
+    still_open = {one["id"] for one in settled if one["outcome"] in OPEN}
+    assert set(aftermath.listed) <= still_open
+    assert status == (1 if still_open else 0)
     done = {aftermath.about(act) for act in aftermath.acts}
-    for attempt_id in unknown:
+    for attempt_id in still_open:
         has_record = providers.get(aftermath.attempts[attempt_id]["provider"]).operation.lookup is not None
         assert not has_record or aftermath.asked[attempt_id] not in done
 
