@@ -7,9 +7,12 @@ BIN := .venv/bin
 demo: setup
 	@$(BIN)/receiver demo $(ARGS)
 
+# Half as many workers again as cores: tests wait for disks, processes and databases a third of the time.
+WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
+
 # Workers must collect the same tests in the same order, sets in their parameters included: one hash seed for all.
 test: setup lint
-	PYTHONHASHSEED=0 $(BIN)/pytest -n auto --dist loadfile $(ARGS)
+	PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
