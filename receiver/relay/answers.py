@@ -60,11 +60,12 @@ class Answers:
         error = recording.exception() if done else None
         why = "the database takes its time" if error is None else _plain(error)
         self._say(held, why)
-        self._held[held.attempt_id] = held
         try:
             await asyncio.get_running_loop().run_in_executor(self._disk, self._pending.put, held)
         except OSError as failure:  # it is still held here, and lost only with this process
             _log.critical("the answer to the call %s is kept in memory only: %s", held.attempt_id, failure)
+        # Only now: were it recorded before its file is there, nothing would remove that.
+        self._held[held.attempt_id] = held
         return None
 
     async def run(self) -> None:
