@@ -9,6 +9,12 @@ answer into the plain envelope, and what comes in one is called *declared*:
     {"type": "badge.revoked", "created_at": "<RFC 3339>", "data": {…the documented answer…}, "request": {…}}
 
 `created_at` and `request` may be absent. They are no part of the content: with others, it is the same notice again.
+
+An issuer's transparency log tells of an act in the plain entry (canonical JSON; each member but `item`, `effect` and
+`provider` may be null):
+
+    {"account": "…", "amount": "40.00", "at": "<RFC 3339>", "effect": "reversed", "event": "REDEMPTION_REVERSE",
+     "item": {"id": "…", "type": "redemption"}, "operation": "…", "provider": "…", "quantity": null}
 """
 
 import json
@@ -16,8 +22,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from receiver.events import parse_time
-from receiver.strictjson import Json, digest, plain
+from receiver.events import Claim, Effect, Item, parse_time
+from receiver.strictjson import Json, NotJson, digest, parse, plain
 
 MAX_ID = 256
 """Characters of an id or an account."""
@@ -26,6 +32,7 @@ MAX_TYPE = 128
 """Characters of an event's type, which stands in the log's entry itself."""
 
 
+_EFFECTS = frozenset(Effect)
 _HEX_AS_0 = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
 _UUID_SHAPE = b"00000000-0000-0000-0000-000000000000"
 
@@ -154,6 +161,33 @@ class Envelope:
             declared_at=members.optional_moment("created_at"),
             digest=digest(document, drop=("created_at", "request")),
         )
+
+
+def plain_entry(provider: str, data: bytes) -> Claim | None:
+    """What an entry of an issuer's log says, if it is a plain entry of that provider; None if it is anything else.
+
+    Raises WrongShape for an entry that names the provider and is not as it has to be.
+    """
+    try:
+        document = parse(data)
+    except NotJson:
+        return None
+    if document.get("provider") != provider:
+        return None
+    members = Members(document)
+    item = members.inside("item")
+    effect = members.text("effect")
+    if effect not in _EFFECTS:
+        raise WrongShape(f"effect is {effect!a}; it must be one of {', '.join(sorted(_EFFECTS))}")
+    return Claim(
+        account=members.optional_text("account"),
+        item=Item(item.text("type"), item.text("id")),
+        operation=members.optional_text("operation"),
+        effect=Effect(effect),
+        amount=members.optional_text("amount"),
+        quantity=members.optional_text("quantity"),
+        at=members.optional_moment("at"),
+    )
 
 
 def is_uuid(text: str) -> bool:

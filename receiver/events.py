@@ -37,6 +37,8 @@ class Kind(StrEnum):
     ATTEMPT = "attempt"
     CROSS_CHECK = "cross_check"
     GAP = "gap"
+    FORK = "fork"
+    SILENCE = "silence"
     ERASURE = "erasure"
     HOLD = "hold"
     RELEASE = "release"
@@ -92,11 +94,43 @@ class Extent(StrEnum):
     UNKNOWN = "unknown"
 
 
+class CrossCheck(StrEnum):
+    """What the issuer's own log, or the provider's own record, says of an event."""
+
+    PENDING = "pending"
+    """Nothing yet, and there is still time."""
+    CONFIRMED = "confirmed"
+    """It holds it."""
+    CONTRADICTED = "contradicted"
+    """It says otherwise of the same act, or denies it later."""
+    ABSENT = "absent"
+    """The grace period is over, and it is not there."""
+    NONE = "none"
+    """There is nothing to check against."""
+
+
 class Item(Struct, frozen=True):
     """The thing that was issued, in the provider's own terms (`receipt`, and its id)."""
 
     type: str
     id: str
+
+
+class Claim(Struct, frozen=True):
+    """One act, as somebody says it was: what an event and an entry of the issuer's log are compared by.
+
+    What is not said is None.
+    """
+
+    account: str | None
+    item: Item
+    operation: str | None
+    effect: Effect
+    amount: str | None
+    """A decimal, as it was written."""
+    quantity: str | None
+    at: datetime | None
+    """In UTC."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ do. The classes say whose move it is:
 
 - `FormatError`, `ProofError`, `SignatureError` and `EvidenceError` are about bytes that somebody handed over. The same
   bytes fail the same way everywhere, so ask the one who gave them.
+- `FetchError` is about a log's server: another try, later, may do better.
 - `StoreError` and its three are about the log's own store: a matter for whoever operates the log.
 
 A caller who only wants to know that something did not verify catches `TranslogError`. An argument that no input can
@@ -33,6 +34,10 @@ class SignatureError(TranslogError):
 
 class EvidenceError(TranslogError):
     """An evidence file whose entry is not a leaf, or whose openings do not fit the entry's commitments."""
+
+
+class FetchError(TranslogError):
+    """A log's server did not give what was asked for: out of reach, another HTTP status, too slow or too large."""
 
 
 class StoreError(TranslogError):

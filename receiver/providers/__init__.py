@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from receiver.events import Breach, Event, Item, Past, Via, format_time
+from receiver.events import Breach, Claim, Event, Item, Past, Via, format_time
 from receiver.strictjson import Json
 
 
@@ -148,6 +148,58 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Denied:
+    """The provider's own record says otherwise, as it was when it was read: the act is not in it."""
+
+    message: str
+    """What it says instead: a clause, without any member that could name a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The provider's documented GET that shows an item as it is, to check an event against."""
+
+    target: Callable[[Claim], str | None]
+    """Path and query for the act that an event tells of, percent-encoded; None where it is on no such item."""
+    read: Callable[[Claim, dict[str, Json]], Claim | Denied | Unfit]
+    """What the record, answered 200, says of that act; never raises.
+
+    A `Claim` is of the same act: what it leaves None the record does not say. `Unfit` where the record is another
+    item's, is not as documented, or does not tell.
+    """
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """To send besides the credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inclusion:
+    """What a provider's proof bundle says of its log, in hashes of 32 bytes: that `leaf_hash` is at `index`."""
+
+    log: str
+    """The log's name, as the provider gives it."""
+    index: int
+    leaf_hash: bytes
+    hashes: tuple[bytes, ...]
+    """From the leaf's sibling upwards (RFC 6962 section 2.1.1)."""
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The provider's documented GET of a proof that an item is in its log, where that log cannot be read itself."""
+
+    target: Callable[[Claim], str | None]
+    """As of a `Record`."""
+    read: Callable[[Claim, dict[str, Json]], Inclusion | Unfit]
+    """The proof in an answer, 200; never raises."""
+    unchecked: tuple[str, ...]
+    """What of it cannot be checked, since the provider does not document how, in the words of an auditor."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """To send besides the credential."""
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider, as the rest of the receiver sees it."""
 
@@ -166,6 +218,12 @@ class Provider:
     """The rules that an event breaks, given when it was received, the source's replay window in seconds, and the
     other events of its item so far, in the log's order."""
     operation: Operation
+    entry: Callable[[bytes], Claim | Unfit | None]
+    """The act that an entry of an issuer's log tells of; None if it is of another provider, or no act that takes
+    something back; `Unfit` if it is one of this provider's that cannot be read. Never raises."""
+    record: Record | None = None
+    """None where no documented GET shows an item as it is."""
+    bundle: Bundle | None = None
     complete: Callable[[Event, Sequence[Past]], Event] | None = None
     """Adds to an event what only the earlier events of its item can tell, before it is checked and recorded."""
     unit: str | None = None

@@ -34,8 +34,8 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from receiver.amounts import MAX_LENGTH, format_amount, parse_amount, total
-from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
-from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via
+from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case, plain_entry
+from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via
 from receiver.providers import (
     Call,
     Ignored,
@@ -385,6 +385,14 @@ def _sum(parts: Iterable[tuple[str | None, str | None]]) -> Decimal:
     return total(counted.values())
 
 
+def _entry(data: bytes) -> Claim | Unfit | None:
+    """No entry of its log is documented: the plain entry (`receiver.documents`) is what is read."""
+    try:
+        return plain_entry("scrip", data)
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+
+
 PROVIDER = Provider(
     name="scrip",
     title="Scrip",
@@ -396,6 +404,7 @@ PROVIDER = Provider(
     key_names_item=False,
     read=_read,
     check=_check,
+    entry=_entry,
     operation=Operation(
         title="Reverse redemption",
         method="POST",

@@ -30,8 +30,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import quote
 
-from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
-from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
+from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape, plain_entry
+from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import (
     Call,
     Ignored,
@@ -307,6 +307,14 @@ def _integer(event: Event, name: str) -> int | None:
     return value if type(value) is int else None
 
 
+def _entry(data: bytes) -> Claim | Unfit | None:
+    """No entry of its log is documented: the plain entry (`receiver.documents`) is what is read."""
+    try:
+        return plain_entry("thanx", data)
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+
+
 PROVIDER = Provider(
     name="thanx",
     title="Thanx",
@@ -319,6 +327,7 @@ PROVIDER = Provider(
     key_names_item=True,
     read=_read,
     check=_check,
+    entry=_entry,
     operation=Operation(
         title="Revoke issuance job",
         method="POST",

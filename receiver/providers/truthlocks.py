@@ -26,8 +26,8 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
-from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
+from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case, plain_entry
+from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import (
     Call,
     Ignored,
@@ -211,6 +211,14 @@ def _is_another_revocation(past: Past, event: Event) -> bool:
     )
 
 
+def _entry(data: bytes) -> Claim | Unfit | None:
+    """No entry of its log is documented: the plain entry (`receiver.documents`) is what is read."""
+    try:
+        return plain_entry("truthlocks", data)
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+
+
 PROVIDER = Provider(
     name="truthlocks",
     title="Truthlocks",
@@ -222,6 +230,7 @@ PROVIDER = Provider(
     key_names_item=True,
     read=_read,
     check=_check,
+    entry=_entry,
     operation=Operation(
         title="Revoke receipt",
         method="POST",

@@ -45,8 +45,8 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
-from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
+from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape, plain_entry
+from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, occurred_in_future
 from receiver.strictjson import Json, Number, digest
 
@@ -442,6 +442,14 @@ def _has_another_quantity(past: Past, event: Event) -> bool:
     )
 
 
+def _entry(data: bytes) -> Claim | Unfit | None:
+    """No entry of its log is documented: the plain entry (`receiver.documents`) is what is read."""
+    try:
+        return plain_entry("voucherify", data)
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+
+
 PROVIDER = Provider(
     name="voucherify",
     title="Voucherify",
@@ -455,6 +463,7 @@ PROVIDER = Provider(
     key_names_item=False,
     read=_read,
     check=_check,
+    entry=_entry,
     operation=Operation(
         title="Cancel pending points",
         method="POST",

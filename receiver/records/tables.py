@@ -39,6 +39,33 @@ settings = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 
+# The issuers' transparency logs that sources name: one row a log, however many sources of whichever tenant name it.
+issuer_logs = sa.Table(
+    "issuer_logs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),  # C2SP tlog-policy, as `translog.policy` writes it
+    sa.Column("origin", sa.Text, nullable=False),  # where it differs from the keys' name; else empty
+    sa.Column("created_at", sa.Text, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),  # `translog.follower.State`: what is verified and read
+    sa.Column("size", sa.BigInteger, nullable=False),  # of the last verified checkpoint
+    sa.Column("next_index", sa.BigInteger, nullable=False),  # the first entry that is not read yet
+    sa.Column("wanted", sa.Text, nullable=False),  # JSON: whose entries are kept, of those that are read
+    sa.Column("unreadable", sa.BigInteger, nullable=False),  # entries of a known provider that could not be read
+    sa.Column("fetched_at", sa.Text),  # when its last verified checkpoint was asked for
+    sa.Column("complete_at", sa.Text),  # when one was asked for of which every entry is read
+    sa.Column("next_at", sa.Text),  # when it is to be looked at again; None: at once
+    sa.Column("failing_since", sa.Text),
+    sa.Column("failure", sa.Text),
+    sa.Column("fork", sa.LargeBinary),  # `translog.fork.Fork`, once it has forked
+    sa.Column("forked_at", sa.Text),
+    # Who looks at it now, and until when that counts: it saves work, and nothing rests on it.
+    sa.Column("holder", sa.Text),
+    sa.Column("held_until", sa.Text),
+    sa.UniqueConstraint("url", "policy", "origin"),
+)
+
 sources = sa.Table(
     "sources",
     metadata,
@@ -55,6 +82,13 @@ sources = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("created_at", sa.Text, nullable=False),
     sa.Column("upstream", sa.Text),  # where the relay passes calls on to
+    sa.Column("issuer_log_id", sa.Text),  # of `issuer_logs`; SQLite adds no references to a table that is there
+    sa.Column("issuer_log_from", sa.BigInteger),  # entries from here on may be gaps; None until that is known
+    sa.Column("exclusive", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("grace", sa.Integer, nullable=False, server_default="86400"),  # seconds
+    sa.Column("follow_every", sa.Integer, nullable=False, server_default="10"),  # seconds
+    sa.Column("expect_every", sa.Integer),  # seconds
+    sa.Column("silent_since", sa.Text),  # when it was told to be silent; None while it is not
     sa.UniqueConstraint("tenant_id", "name"),
 )
 
@@ -214,20 +248,154 @@ tallied = sa.Table(
     sa.Column("until", sa.Text, nullable=False),
 )
 
+# How far each source's events have been taken up to be cross-checked.
+taken_up = sa.Table(
+    "taken_up",
+    metadata,
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), primary_key=True),
+    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
+    sa.Column("next_index", sa.BigInteger, nullable=False),
+)
+
+_IS_OPEN = sa.text("due_at IS NOT NULL")
+
+# One row an event that there is something to check against: what is known of it now.
+checks = sa.Table(
+    "checks",
+    metadata,
+    sa.Column("event_id", sa.Text, sa.ForeignKey("deliveries.id"), primary_key=True),
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id"), nullable=False),
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), nullable=False),
+    sa.Column("issuer_log_id", sa.Text, sa.ForeignKey("issuer_logs.id")),  # None: the provider's own record
+    sa.Column("item_key", sa.LargeBinary, nullable=False),
+    sa.Column("operation_key", sa.LargeBinary),
+    sa.Column("state", sa.Text, nullable=False),  # pending, confirmed, contradicted or absent
+    sa.Column("by", sa.Text),  # issuer_log or provider_record; None while pending from the beginning
+    sa.Column("late", sa.Boolean, nullable=False),
+    sa.Column("issuer_index", sa.BigInteger),
+    sa.Column("finding_id", sa.Text, sa.ForeignKey("findings.id")),  # the entry that told of this state, if one did
+    sa.Column("since", sa.Text),  # when that was logged
+    sa.Column("grace_over_at", sa.Text, nullable=False),
+    sa.Column("due_at", sa.Text),  # when it is to be judged, or asked about, again
+    sa.Column("looks", sa.Integer, nullable=False),
+    sa.Index("checks_by_item", "item_key"),
+    sa.Index("checks_by_operation", "operation_key"),
+    sa.Index("checks_due", "due_at", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
+)
+
+# The entries of issuers' logs that concern a tenant's sources, each with what proves that it is there.
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("issuer_log_id", sa.Text, sa.ForeignKey("issuer_logs.id"), primary_key=True),
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id"), primary_key=True),
+    sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("item_key", sa.LargeBinary, nullable=False),
+    sa.Column("operation_key", sa.LargeBinary),
+    sa.Column("seen_at", sa.Text, nullable=False),
+    sa.Column("announced", sa.Boolean, nullable=False),  # an event tells of it
+    sa.Column("due_at", sa.Text),  # when it is a gap, unless it is announced by then; None if it cannot be one
+    sa.Column("gap_id", sa.Text, sa.ForeignKey("findings.id")),  # the entry of our log that told of the gap
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id")),  # whose gap it is
+    # What an erasure takes away:
+    sa.Column("entry", sa.LargeBinary),
+    sa.Column("proof", sa.LargeBinary),  # a tlog-proof whose extra is the entry
+    sa.Index("claims_by_item", "item_key"),
+    sa.Index("claims_by_operation", "operation_key"),
+    sa.Index("claims_due", "due_at", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
+    sa.Index("claims_of_gaps", "gap_id"),
+)
+
+# What was found out and logged: cross-checks, gaps, forks and silences. Each has an entry of the log.
+findings = sa.Table(
+    "findings",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # uuid7, also the leaf's id
+    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
+    sa.Column("log_index", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),  # cross_check, gap, fork or silence
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id")),
+    sa.Column("event_id", sa.Text, sa.ForeignKey("deliveries.id"), index=True),
+    sa.Column("issuer_log_id", sa.Text, sa.ForeignKey("issuer_logs.id")),
+    sa.Column("issuer_index", sa.BigInteger),
+    sa.Column("logged_at", sa.Text, nullable=False),
+    # What an erasure takes away:
+    sa.Column("event_data", sa.LargeBinary),  # canonical JSON
+    sa.Column("event_salt", sa.LargeBinary),
+    sa.Column("headers", sa.Text),  # JSON; of a provider's record the request's and the answer's lines
+    sa.Column("body", sa.LargeBinary),  # the record, the issuer's entry, or the fork
+    sa.Column("delivery_salt", sa.LargeBinary),
+    sa.UniqueConstraint("log_id", "log_index"),
+)
+
+# The roots that proof bundles named, of logs that cannot be read: the same size must always have the same one.
+bundle_roots = sa.Table(
+    "bundle_roots",
+    metadata,
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), primary_key=True),
+    sa.Column("log", sa.Text, primary_key=True),
+    sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("root", sa.LargeBinary, primary_key=True),
+    sa.Column("seen_at", sa.Text, nullable=False),
+)
+
+# The operator's own systems, to which events and alerts are passed on, and how far the log was gone through for each.
+subscriptions = sa.Table(
+    "subscriptions",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("topics", sa.Text, nullable=False),  # separated by commas
+    sa.Column("secret", sa.LargeBinary, nullable=False),  # sealed
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.Text, nullable=False),
+    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
+    sa.Column("next_index", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("tenant_id", "name"),
+)
+
+# What is to be passed on, until it is taken.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("subscription_id", sa.Text, sa.ForeignKey("subscriptions.id"), nullable=False),
+    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
+    sa.Column("log_index", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.Text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("due_at", sa.Text),  # None: given up
+    sa.Column("failure", sa.Text),
+    sa.UniqueConstraint("subscription_id", "log_id", "log_index"),
+    sa.Index("outbox_due", "due_at", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
+)
+
 __all__ = [
     "api_keys",
     "attempts",
+    "bundle_roots",
+    "checks",
+    "claims",
     "credentials",
     "deliveries",
+    "findings",
     "held",
+    "issuer_logs",
     "log_keys",
     "metadata",
+    "outbox",
     "probes",
     "processes",
     "reprocessed",
     "secrets",
     "settings",
     "sources",
+    "subscriptions",
+    "taken_up",
     "tallied",
     "tenants",
 ]

@@ -20,14 +20,14 @@ from receiver.records.engine import Database
 from receiver.records.migrations import SchemaError, has_schema, must_be_newest, upgrade
 from receiver.records.tables import metadata
 
-NEWEST = "0003"
+NEWEST = "0004"
 
 SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade():
@@ -108,7 +108,7 @@ def _let_the_next_version_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Add a version whose migration fails after its second statement."""
     folder = tmp_path / "versions"
     folder.mkdir()
-    (folder / "v0004_fails.py").write_text(SECOND)
+    (folder / "v0005_fails.py").write_text(SECOND)
     ours = Path(migrations.__file__).parent / "versions"
     configured = migrations._config  # pyright: ignore[reportPrivateUsage]
 
