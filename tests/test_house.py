@@ -23,7 +23,20 @@ STAGES = {"intake", "relay", "assurance", "audit", "exports"}
 BELOW = {"amounts", "events", "documents", "strictjson", "encoding", "providers", "records", "settings"}
 """What the stages share."""
 
-PURE = {"merkle", "tiles", "note", "checkpoint", "policy", "proof", "canonical", "evidence", "lookup", "errors"}
+PURE = {
+    "canonical",
+    "checkpoint",
+    "errors",
+    "evidence",
+    "follower",
+    "fork",
+    "lookup",
+    "merkle",
+    "note",
+    "policy",
+    "proof",
+    "tiles",
+}
 """The modules of `translog` that do no I/O."""
 
 INPUT_AND_OUTPUT = {
@@ -65,6 +78,7 @@ MAY_BE_SHORT = {
     "receiver/records/journal.py": "one context manager that every change of settings uses",
     "receiver/records/keyed.py": "the keyed hashes, side by side",
     "receiver/sandbox/log.py": "one route",
+    "receiver/sandbox/misbehaving.py": "what is made to go wrong, in one place",
     "receiver/sandbox/signing.py": "one signature that several issuers make",
     "translog/errors.py": "the tree of exceptions",
     "translog/lookup.py": "pure, unlike the log that uses it",

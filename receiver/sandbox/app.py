@@ -3,6 +3,7 @@
     POST /v1/redemptions/…/reverse and the like     the issuers', on the paths that their providers document
     GET  /log/checkpoint, /log/tile/…               the log of what they did (`receiver.sandbox.log`)
     POST /sandbox/reset                             everything as in a fresh sandbox, but for the log, which goes on
+    POST /sandbox/log/fork, …                       misbehaviour, on purpose (`receiver.sandbox.misbehaving`)
 
 In the background it does what the issuers put off, signs a checkpoint once something was added to the log, and delivers
 the notices that are owed. Each of these goes on after a crash where the database says it was.
@@ -28,6 +29,7 @@ from receiver.sandbox.deliverer import Deliverer, Destination
 from receiver.sandbox.issuers import Fault, issuers
 from receiver.sandbox.ledger import Ledger, Step
 from receiver.sandbox.log import LogController
+from receiver.sandbox.misbehaving import MisbehavingController
 
 EVERY = 0.05
 """Seconds between two looks at what is due. A checkpoint is signed as often at most."""
@@ -55,7 +57,7 @@ def create_sandbox(ledger: Ledger, destinations: Mapping[str, Destination]) -> L
             with contextlib.suppress(SQLAlchemyError):
                 await asyncio.to_thread(go_on, ledger)
 
-    routes: list[ControllerRouterHandler] = [LogController, reset]
+    routes: list[ControllerRouterHandler] = [LogController, MisbehavingController, reset]
     for issuer in issuers().values():
         routes.extend(issuer.routes)
     return Litestar(

@@ -10,11 +10,13 @@ An act is one transaction: the new states, the entry in the sandbox's own transp
 to whoever asked for notices. A crash leaves all of it or nothing. What is to happen a moment later (`later`) and what
 was answered under an idempotency key (`remember`) are part of it as well.
 
-The sandbox's log has no guard: it has to be able to misbehave, so that it can be seen that this is noticed.
+The sandbox's log has no guard: it has to be able to misbehave, so that it can be seen that this is noticed
+(`receiver.sandbox.misbehaving`).
 """
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,6 +166,7 @@ class Act(Books):
         super().__init__(tx, provider)
         self.now = now
         self._owes = owes
+        self.notices = 0
         self.entries: list[bytes] = []
 
     def put(self, kind: str, thing_id: str, data: Mapping[str, Any]) -> None:
@@ -192,6 +195,7 @@ class Act(Books):
         """Keep a notice, which is delivered if anybody is to be told of this issuer's."""
         values = {"id": new_id(), "provider": self.provider, "body": body, "owed": self._owes}
         self.tx.execute(sa.insert(_notices).values(**values))
+        self.notices += 1
 
     def later(self, kind: str, thing_id: str, seconds: float) -> None:
         """Have the issuer go on with a thing after so many seconds."""
@@ -240,7 +244,9 @@ class Ledger:
     def __init__(self, database: Database, log: Log, told: frozenset[str]) -> None:
         self._database = database
         self.log = log
+        self.log_is_down = False
         self._told = told
+        self._withheld: Counter[str] = Counter()
 
     @classmethod
     def open(cls, folder: Path, told: frozenset[str] = frozenset()) -> "Ledger":
@@ -287,11 +293,44 @@ class Ledger:
         with self._database.write() as tx:
             head = self.log.lock(tx)
             now = datetime.now(UTC)
-            act = Act(tx, provider, now, owes=provider in self._told)
+            withheld = self._withheld[provider] > 0
+            act = Act(tx, provider, now, owes=provider in self._told and not withheld)
             yield act
             if act.entries:
                 head = self.log.append(tx, act.entries, max(format_time(now), head.logged_at)).head
-        self.log.confirm(head)
+            log = self.log
+        log.confirm(head)
+        if withheld:
+            self._withheld[provider] -= min(act.notices, self._withheld[provider])
+
+    def withhold(self, provider: str, notices: int) -> None:
+        """Have so many of an issuer's next notices never delivered."""
+        self._withheld[provider] = notices
+
+    def fork(self) -> int | None:
+        """Have the log show another history from now on, in which its last entry is of another item.
+
+        The index of that entry, or None if there is none to exchange. Both histories are signed by the same key.
+        """
+        with self._database.write() as tx:
+            head = self.log.lock(tx)
+            if head.size == 0:
+                return None
+            told = list(self.log.store.entries(tx, 0, head.size))
+            last = json.loads(told[-1])
+            told[-1] = canonical.encode({**last, "item": {**last["item"], "id": new_id()}, "operation": new_id()})
+            log_id = tx.execute(sa.select(store.logs.c.id)).scalar_one()
+            for table in (store.entries, store.tiles, store.published, store.checkpoints, store.leaf_buckets):
+                tx.execute(sa.delete(table))
+            tx.execute(sa.update(store.logs).values(size=0, root=EMPTY_ROOT, logged_at=""))
+            key = SigningKey.parse(tx.execute(sa.select(_keys.c.private_key)).scalar_one())
+            log = Log(key.name, key, SqlStore(self._database, self._database.dialect, log_id), None)
+            log.lock(tx)
+            grown = log.append(tx, told, head.logged_at).head
+            self.log = log  # whoever acts next waits for this transaction, and then sees the new one
+        log.confirm(grown)
+        self.publish()
+        return head.size - 1
 
     def publish(self) -> None:
         """Sign a checkpoint of what is in the log, if there is anything new."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Controller, Request, get, route
 from litestar.enums import HttpMethod
-from litestar.exceptions import NotFoundException
+from litestar.exceptions import NotFoundException, ServiceUnavailableException
 from litestar.params import FromPath
 from litestar.types import ASGIApp
 
@@ -31,6 +31,8 @@ class LogController(Controller):
 
 async def _read(request: Request[Any, Any, Any]) -> ASGIApp:
     ledger: Ledger = request.app.state.ledger
+    if ledger.log_is_down:
+        raise ServiceUnavailableException("The log is down, as it was told to be")
     accepted = request.headers.get("accept-encoding", "")
     try:
         return await serve_path(ledger.log, sent_path(request, "/log/"), accepted, "public")
