@@ -15,7 +15,6 @@ from receiver.audit.attempted import OUTCOMES, Wanted, find_attempt, find_attemp
 from receiver.audit.events import DEFAULT_LIMIT, MAX_LIMIT
 from receiver.audit.parameters import query
 from receiver.audit.shapes import AttemptList, AttemptShape
-from receiver.documents import is_uuid
 from receiver.problems import Problem
 from receiver.records.apikeys import Scope
 from receiver.records.opening import Records, Tenant
@@ -59,7 +58,7 @@ class AttemptsController(Controller):
             since=parameters.moment("since", since),
             until=parameters.moment("until", until),
             test=parameters.flag("test", test),
-            before=_cursor(cursor),
+            before=parameters.id_cursor(cursor),
         )
         return await asyncio.to_thread(_list, request.app.state.records, tenant, wanted, limit)
 
@@ -78,13 +77,6 @@ class AttemptsController(Controller):
         if found is None:
             raise Problem(404, f"There is no call {attempt_id[:64]!a} that was passed on")
         return found
-
-
-def _cursor(value: str | None) -> str | None:
-    """The id of the last call that was given: it is safe in a URL as it is."""
-    if value is not None and (not is_uuid(value) or value != value.lower()):
-        raise parameters.invalid("cursor", value, "the next_cursor of an earlier answer")
-    return value
 
 
 def _list(records: Records, tenant: Tenant, wanted: Wanted, limit: int) -> AttemptList:

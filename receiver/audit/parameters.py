@@ -14,6 +14,7 @@ from litestar.openapi.spec import OpenAPIType
 from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
+from receiver.documents import is_uuid
 from receiver.events import Effect, Item, Via, format_time, parse_time
 from receiver.problems import Problem
 
@@ -200,6 +201,13 @@ def cursor(value: str | None) -> tuple[int, int] | None:
     if match is None or make_cursor(text) != value:
         raise invalid("cursor", value, "the next_cursor of an earlier answer")
     return int(match[1]), int(match[2])
+
+
+def id_cursor(value: str | None) -> str | None:
+    """The id of the last one that was given, where that is the cursor: it is safe in a URL as it is."""
+    if value is not None and (not is_uuid(value) or value != value.lower()):
+        raise invalid("cursor", value, "the next_cursor of an earlier answer")
+    return value
 
 
 def make_cursor(place: str) -> str:

@@ -12,7 +12,7 @@ from litestar.params import FromPath
 from receiver import problems
 from receiver.access import needs
 from receiver.answer import OrText
-from receiver.audit import queries
+from receiver.audit.kept import Kept, find_kept
 from receiver.audit.parameters import HASH, invalid, no_event, number, only_known, query
 from receiver.audit.parameters import event_id as checked_id
 from receiver.audit.shapes import ConsistencyProof, EvidenceShape, InclusionProof, OpeningShape
@@ -91,7 +91,8 @@ class ProofsController(Controller):
         summary="What proves an event, offline",
         description="A C2SP tlog-proof as text (`translog verify` reads it), or its members with `Accept: "
         "application/json`. The id may also be that of a mismatch, of a quarantined delivery, of a call that was "
-        "passed on, or of what tells of its outcome.",
+        "passed on, of what tells of its outcome, or of a cross-check, a gap, a fork or a silence. What the issuer's "
+        "log confirms comes with the issuer's own proof.",
         media_type="text/plain",
         responses={
             200: ResponseSpec(EvidenceShape, description="The evidence", generate_examples=False),
@@ -167,12 +168,12 @@ def _note(log: Log, size: int) -> str | None:
     return None if note is None else note.decode()
 
 
-def _kept(records: Records, tenant: Tenant, event_id: str) -> queries.Kept | None:
+def _kept(records: Records, tenant: Tenant, event_id: str) -> Kept | None:
     with records.database.read() as tx:
-        return queries.find_kept(tx, tenant, event_id)
+        return find_kept(tx, tenant, event_id)
 
 
-def _evidence(log: Log, kept: queries.Kept) -> EvidenceShape:
+def _evidence(log: Log, kept: Kept) -> EvidenceShape:
     published = log.published
     hashes, leaf, root = log.inclusion_proof(kept.log_index, published.size)
     entry = log.entry(kept.log_index)
@@ -181,7 +182,8 @@ def _evidence(log: Log, kept: queries.Kept) -> EvidenceShape:
         event = Opening(kept.event_data, kept.event_salt)
     if kept.body is not None and kept.delivery_salt is not None:
         delivery = Opening(Delivery(kept.headers, kept.body).encode(), kept.delivery_salt)
-    file = TlogProof(kept.log_index, tuple(hashes), published.note, Evidence(entry, event, delivery).encode()).encode()
+    extra = Evidence(entry, event, delivery, kept.issuer).encode()
+    file = TlogProof(kept.log_index, tuple(hashes), published.note, extra).encode()
     proof = InclusionProof(
         index=kept.log_index,
         tree_size=published.size,
@@ -190,7 +192,8 @@ def _evidence(log: Log, kept: queries.Kept) -> EvidenceShape:
         root=root.hex(),
         checkpoint=published.note.decode(),
     )
-    return EvidenceShape(proof, to_base64(entry), _opening(event), _opening(delivery), None, file.decode())
+    issuer = None if kept.issuer is None else to_base64(kept.issuer)
+    return EvidenceShape(proof, to_base64(entry), _opening(event), _opening(delivery), issuer, file.decode())
 
 
 def _opening(opening: Opening | None) -> OpeningShape | None:

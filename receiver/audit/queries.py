@@ -1,7 +1,7 @@
 """What auditors' questions become in SQL. Every query names the tenant's logs, so none can see another's rows."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from receiver import providers
-from receiver.audit.shapes import BreachShape, CrossCheckShape, EventShape, ItemShape, MismatchShape
+from receiver.audit import crosschecks
+from receiver.audit.shapes import BreachShape, EventShape, ItemShape, MismatchShape
 from receiver.events import Item, Kind
 from receiver.records.keyed import item_key
 from receiver.records.opening import Tenant
-from receiver.records.tables import deliveries, log_keys, sources
+from receiver.records.tables import checks, deliveries, findings, log_keys, sources
 from translog.merkle import leaf_hash
 from translog.store import entries
 
@@ -45,23 +46,8 @@ class Filter:
     before: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept of one delivery for its evidence; the event is None unless it is one, or about a call."""
-
-    log_id: int
-    log_index: int
-    event_data: bytes | None
-    event_salt: bytes | None
-    headers: tuple[tuple[str, str], ...]
-    body: bytes | None
-    delivery_salt: bytes | None
-
-
 def find_events(tx: sa.Connection, tenant: Tenant, wanted: Filter, limit: int) -> tuple[list[EventShape], str | None]:
     """The newest events that fit, and the place of the last one if there are more (`log.index`)."""
-    if wanted.cross_check not in {None, "none"}:
-        return [], None  # nothing is checked against an issuer's log, so no event is in any other state
     query = _events(tenant).order_by(deliveries.c.log_id.desc(), deliveries.c.log_index.desc()).limit(limit + 1)
     query = query.where(*_conditions(tx, tenant, wanted))
     if wanted.basis == "logged" and (wanted.since or wanted.until):
@@ -96,35 +82,8 @@ def has_source(tx: sa.Connection, tenant: Tenant, source: str) -> bool:
     return tx.execute(query).first() is not None
 
 
-def find_kept(tx: sa.Connection, tenant: Tenant, delivery_id: str) -> Kept | None:
-    """What is kept for the evidence of that delivery, whatever became of it; None if the tenant has none."""
-    columns = deliveries.c
-    row = tx.execute(
-        sa.select(
-            columns.log_id,
-            columns.log_index,
-            columns.event_data,
-            columns.event_salt,
-            columns.headers,
-            columns.body,
-            columns.delivery_salt,
-        ).where(columns.id == delivery_id, columns.log_id.in_(_logs(tenant)))
-    ).one_or_none()
-    if row is None:
-        return None
-    headers: list[list[str]] = json.loads(row.headers or "[]")
-    return Kept(
-        log_id=row.log_id,
-        log_index=row.log_index,
-        event_data=_bytes(row.event_data),
-        event_salt=_bytes(row.event_salt),
-        headers=tuple((name, value) for name, value in headers),
-        body=_bytes(row.body),
-        delivery_salt=_bytes(row.delivery_salt),
-    )
-
-
-def _logs(tenant: Tenant) -> sa.Select[int]:
+def logs_of(tenant: Tenant) -> sa.Select[int]:
+    """The ids of a tenant's logs, those that were closed included."""
     return sa.select(log_keys.c.log_id).where(log_keys.c.tenant_id == tenant.id)
 
 
@@ -159,10 +118,13 @@ def _events(tenant: Tenant) -> sa.Select[*tuple[Any, ...]]:
             columns.event_data,
             sources.c.provider,
             entries.c.data.label("entry"),
+            *crosschecks.COLUMNS,
         )
         .join_from(deliveries, sources, sources.c.id == columns.source_id)
         .join(entries, sa.and_(entries.c.log_id == columns.log_id, entries.c.index == columns.log_index))
-        .where(sa.or_(columns.kind.in_(_EVENTS), _REFUSED), columns.log_id.in_(_logs(tenant)))
+        .join(checks, checks.c.event_id == columns.id, isouter=True)
+        .join(findings, findings.c.id == checks.c.finding_id, isouter=True)
+        .where(sa.or_(columns.kind.in_(_EVENTS), _REFUSED), columns.log_id.in_(logs_of(tenant)))
     )
 
 
@@ -181,6 +143,8 @@ def _conditions(tx: sa.Connection, tenant: Tenant, wanted: Filter) -> Iterable[s
         yield columns.via == wanted.via
     if wanted.breach is not None:
         yield columns.breaches.contains(json.dumps([wanted.breach])[:-1] + ",", autoescape=True)
+    if wanted.cross_check is not None:
+        yield from crosschecks.conditions(tenant, wanted.cross_check)
     if wanted.test is not None:
         yield columns.test == wanted.test
     if wanted.detail is not None:
@@ -217,7 +181,7 @@ def _logged_between(tx: sa.Connection, tenant: Tenant, since: str | None, until:
     """The period as a range of indexes in each log: times there never fall, so both ends are found by halving."""
     columns = deliveries.c
     ranges: list[sa.ColumnElement[bool]] = []
-    for (log_id,) in tx.execute(_logs(tenant)).all():
+    for (log_id,) in tx.execute(logs_of(tenant)).all():
         start = 0 if since is None else _first_at(tx, log_id, since)
         ends = [] if until is None else [columns.log_index < _first_at(tx, log_id, until)]
         ranges.append(sa.and_(columns.log_id == log_id, columns.log_index >= start, *ends))
@@ -246,10 +210,11 @@ def _first_at(tx: sa.Connection, log_id: int, moment: str) -> int:
 
 def _shapes(tx: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[EventShape]:
     mismatches = _mismatches(tx, [row.id for row in rows])
-    return [_shape(row, mismatches.get(row.id, [])) for row in rows]
+    origins = crosschecks.origins(tx, rows)
+    return [_shape(row, mismatches.get(row.id, []), origins) for row in rows]
 
 
-def _shape(row: sa.Row[Any], mismatches: list[MismatchShape]) -> EventShape:
+def _shape(row: sa.Row[Any], mismatches: list[MismatchShape], origins: Mapping[str, str]) -> EventShape:
     erased = row.event_data is None
     own: dict[str, Any] = {} if erased else json.loads(row.event_data)
     item = own.get("item")
@@ -274,7 +239,7 @@ def _shape(row: sa.Row[Any], mismatches: list[MismatchShape]) -> EventShape:
         logged_at=row.logged_at,
         log_index=row.log_index,
         leaf_hash=leaf_hash(bytes(row.entry)).hex(),
-        cross_check=CrossCheckShape(),
+        cross_check=crosschecks.shape(row, origins),
         breaches=[BreachShape(code, message) for code, message in json.loads(row.breaches or "[]")],
         mismatches=mismatches,
         details=own.get("details", {}),
@@ -294,7 +259,3 @@ def _mismatches(tx: sa.Connection, event_ids: Sequence[str]) -> dict[str, list[M
         for first_id, mismatch_id, received_at, log_index in rows:
             found.setdefault(first_id, []).append(MismatchShape(mismatch_id, received_at, log_index))
     return found
-
-
-def _bytes(value: bytes | None) -> bytes | None:
-    return None if value is None else bytes(value)

@@ -13,14 +13,29 @@ class ItemShape:
 
 
 @dataclass(frozen=True, slots=True)
+class DifferenceShape:
+    """A member that the event and the issuer tell differently; null is what one of them does not have."""
+
+    field: str
+    event: str | None
+    issuer: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CrossCheckShape:
-    """What the issuer's log says of an event; `none` where there is nothing to check against."""
+    """What the issuer's log (its origin), or the provider's own record, says of an event.
+
+    `none` where there is nothing to check against; `since` is when the state was logged, null while it is the first
+    one. `late`: it was found only after it had been told to be absent.
+    """
 
     state: str = "none"
     by: str | None = None
     since: str | None = None
     issuer_log: str | None = None
     issuer_index: int | None = None
+    late: bool = False
+    differences: list[DifferenceShape] = field(default_factory=list[DifferenceShape])
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +204,107 @@ class QuarantinedDelivery(QuarantinedShape):
 
     headers: dict[str, str] | None
     body: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GapShape:
+    """An entry of an issuer's log that no delivery announced in time. `entry` is that entry, in base64.
+
+    What it says of an act follows; `seen_at` is when it was read. The log's index and leaf are of our own entry.
+    """
+
+    id: str
+    state: str
+    source: str
+    provider: str
+    issuer_log: str
+    issuer_index: int
+    entry: str | None
+    item: ItemShape | None
+    effect: str | None
+    account: str | None
+    operation: str | None
+    amount: str | None
+    quantity: str | None
+    occurred_at: str | None
+    seen_at: str
+    logged_at: str
+    log_index: int
+    leaf_hash: str
+    erased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GapList:
+    """A page of gaps, newest first."""
+
+    items: list[GapShape]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointShape:
+    """The head of a log that somebody signed."""
+
+    size: int
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForkShape:
+    """Two checkpoints of one log that cannot both be true, and when they were seen."""
+
+    at: str
+    smaller: CheckpointShape
+    larger: CheckpointShape
+
+
+@dataclass(frozen=True, slots=True)
+class NamedShape:
+    """A source that names a log: from which entry on what was not announced is a gap, and how often it is to be read.
+
+    `starts_at` is null until that is known; `follow_every` is in seconds.
+    """
+
+    id: str
+    name: str
+    starts_at: int | None
+    follow_every: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerLogShape:
+    """An issuer's log, and how it stands: `forked`, `failing`, `stale`, `reading` or `current`.
+
+    `checkpoint` is the last verified one, with its `size` and `root`; entries before `next_index` are read;
+    `complete_at` is when a checkpoint was asked for of which every entry is read; `unreadable` are entries of a known
+    provider that could not be read.
+    """
+
+    id: str
+    url: str
+    origin: str | None
+    policy: str
+    state: str
+    size: int | None
+    root: str | None
+    checkpoint: str | None
+    next_index: int
+    unreadable: int
+    fetched_at: str | None
+    complete_at: str | None
+    failing_since: str | None
+    failure: str | None
+    fork: ForkShape | None
+    sources: list[NamedShape]
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerLogList:
+    """The logs that a tenant's sources name, oldest first."""
+
+    items: list[IssuerLogShape]
+    next_cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)

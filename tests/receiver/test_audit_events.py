@@ -13,7 +13,15 @@ from receiver.records.tables import deliveries
 from tests.receiver.service import ACCOUNT, Sender, Service, problem, receipt_id, revoked
 from translog.merkle import leaf_hash
 
-NOWHERE = {"state": "none", "by": None, "since": None, "issuer_log": None, "issuer_index": None}
+NOWHERE: dict[str, Any] = {
+    "state": "none",
+    "by": None,
+    "since": None,
+    "issuer_log": None,
+    "issuer_index": None,
+    "late": False,
+    "differences": [],
+}
 
 
 @pytest.fixture(scope="module")
