@@ -33,6 +33,7 @@ bench: setup
 	$(BIN)/python -m bench.ingest
 	$(BIN)/python -m bench.append
 	$(BIN)/python -m bench.relay
+	$(BIN)/python -m bench.follow
 
 clean:
 	rm -rf .venv build dist

@@ -12,7 +12,8 @@ An *opening* is committed data with its salt. Evidence is a tlog-proof (`translo
 and the openings that are shown; one that is not shown is *withheld*. Nothing vouches for `extra` itself: the leaf in
 it counts because the proof leads from it to a signed root, and an opening because it gives the commitment in that
 leaf. So whoever passes evidence on may take openings out, but can add none and change none. The issuer's own proof may
-come along; it stands on the issuer's signature alone, and is not looked at here.
+come along; it stands on the issuer's signature alone, and is looked at only under a policy for the issuer's log
+(`translog.issuer`).
 """
 
 import re
@@ -21,7 +22,8 @@ from datetime import datetime
 
 from translog.canonical import SALT_SIZE, Value, commitment, decode, encode, from_base64, to_base64
 from translog.checkpoint import Checkpoint
-from translog.errors import EvidenceError, FormatError
+from translog.errors import EvidenceError, FormatError, ProofError, SignatureError
+from translog.issuer import IssuerEntry, vouched
 from translog.policy import Policy
 from translog.proof import TlogProof
 
@@ -197,7 +199,8 @@ class Verified:
     """What a piece of evidence shows: `leaf` is entry `index` of the log of `checkpoint`.
 
     `event` and `delivery` are what was opened, and give the commitments in the leaf; None if not shown. `issuer` is
-    what came as the issuer's own proof, *not* verified: that takes the issuer's key.
+    what came as the issuer's own proof, verbatim, and `issuer_checked` what that was found to show; None if there was
+    no policy to verify it under.
     """
 
     leaf: Leaf
@@ -206,6 +209,7 @@ class Verified:
     event: dict[str, Value] | None
     delivery: Delivery | None
     issuer: bytes | None
+    issuer_checked: IssuerEntry | None = None
 
     @property
     def withheld(self) -> tuple[str, ...]:
@@ -214,12 +218,16 @@ class Verified:
         return tuple(name for name, committed, shown in pairs if committed is not None and shown is None)
 
 
-def verify(data: bytes, policy: Policy) -> Verified:
+def verify(data: bytes, policy: Policy, issuer_policy: Policy | None = None) -> Verified:
     """Verify an evidence file: a tlog-proof whose `extra` is evidence.
 
     The checkpoint is signed by a log that `policy` accepts; the entry is in that log; it is a leaf; and each opening
     gives the leaf's commitment and is what its label says. Raises `FormatError` for a file that is no evidence, and
     for what fails in that order `SignatureError`, `ProofError` and `EvidenceError`.
+
+    With a policy for the issuer's log there must be a proof of the issuer's own, which is verified under it, and
+    compared with the event if that is opened. Raises `EvidenceError` if there is none, or it does not hold, or is
+    about something else.
     """
     proof = TlogProof.parse(data)
     if proof.extra is None:
@@ -239,7 +247,8 @@ def verify(data: bytes, policy: Policy) -> Verified:
         delivery = None if evidence.delivery is None else Delivery.parse(evidence.delivery.data)
     except FormatError as error:
         raise EvidenceError(f"evidence: what was committed to is not what it should be: {error}") from error
-    return Verified(leaf, checkpoint, proof.index, event, delivery, evidence.issuer)
+    checked = None if issuer_policy is None else _check_issuer(evidence.issuer, issuer_policy, leaf, event)
+    return Verified(leaf, checkpoint, proof.index, event, delivery, evidence.issuer, checked)
 
 
 def _check_opening(label: str, committed: str | None, opening: Opening | None) -> None:
@@ -251,6 +260,15 @@ def _check_opening(label: str, committed: str | None, opening: Opening | None) -
         raise EvidenceError(
             f"evidence: the {label} shown is not the one logged; its commitment is {shown}, the leaf has {committed}"
         )
+
+
+def _check_issuer(proof: bytes | None, policy: Policy, leaf: Leaf, event: dict[str, Value] | None) -> IssuerEntry:
+    if proof is None:
+        raise EvidenceError("evidence: no proof of the issuer's own came with it, so none can be verified")
+    try:
+        return vouched(proof, policy, leaf.facts, event)
+    except (FormatError, SignatureError, ProofError) as error:
+        raise EvidenceError(f"evidence: the issuer's proof does not hold: {error}") from error
 
 
 def _opening(value: Value, label: str) -> Opening | None:

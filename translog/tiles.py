@@ -23,7 +23,7 @@ every proof is made.
 import re
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 from translog.errors import FormatError
 from translog.merkle import HASH_SIZE, MAX_SIZE, HashReader, Node, root_from_leaves
@@ -88,11 +88,14 @@ class Bundle(NamedTuple):
         return cls(index, width)
 
 
+Resource: TypeAlias = Tile | Bundle
+"""What a log serves besides its checkpoint, by its coordinates."""
+
 TileReader = Callable[[Sequence[Tile]], Sequence[bytes]]
 """Gives each tile asked for, in the same order, cut to exactly 32 bytes per hash of its width. Never asked for none."""
 
 
-def parse_path(path: str) -> Tile | Bundle:
+def parse_path(path: str) -> Resource:
     """Read a path under the log's prefix. Raises `FormatError` unless it is exactly what `Tile` or `Bundle` gives."""
     level, index, width = _parse(path)
     return Bundle(index, width) if level is None else Tile(level, index, width)
@@ -128,18 +131,18 @@ def decode_bundle(data: bytes) -> list[bytes]:
     Raises `FormatError` if the last entry is cut off or there are more than 256.
     """
     entries: list[bytes] = []
-    start = 0
-    while start < len(data):
+    start, end = 0, len(data)
+    while start < end:
         if len(entries) == TILE_WIDTH:
-            raise FormatError(f"the bundle goes on for {len(data) - start} bytes after its {TILE_WIDTH} entries")
+            raise FormatError(f"the bundle goes on for {end - start} bytes after its {TILE_WIDTH} entries")
         body = start + _LENGTH.size
-        if body > len(data):
+        if body > end:
             raise FormatError(f"the bundle ends inside the length of entry {len(entries)}")
-        (length,) = _LENGTH.unpack_from(data, start)
+        length = data[start] << 8 | data[start + 1]  # every entry of a log comes by here: faster than `struct`
         start = body + length
-        if start > len(data):
+        if start > end:
             raise FormatError(
-                f"entry {len(entries)} should have {length} bytes, but the bundle ends after {len(data) - body}"
+                f"entry {len(entries)} should have {length} bytes, but the bundle ends after {end - body}"
             )
         entries.append(data[body:start])
     return entries
@@ -163,6 +166,22 @@ def hash_reader(size: int, read_tiles: TileReader) -> HashReader:
         return [root_from_leaves(_hashes(tiles[tile], start, end)) for tile, start, end in places]
 
     return read
+
+
+def tiles_needed(size: int, use: Callable[[HashReader], object]) -> list[Tile]:
+    """Name the tiles of the tree of `size` leaves that `use` would read, each once, so that they can be fetched ahead.
+
+    `use` makes proofs or roots with the reader that it is given, whose every hash is zero. It runs once, and what it
+    gives is dropped. Raises `ValueError` as `hash_reader` does.
+    """
+    wanted: dict[Tile, None] = {}
+
+    def note(nodes: Sequence[Node]) -> list[bytes]:
+        wanted.update(dict.fromkeys(_place(node, size)[0] for node in nodes))
+        return [bytes(HASH_SIZE)] * len(nodes)
+
+    use(note)
+    return list(wanted)
 
 
 def _place(node: Node, size: int) -> tuple[Tile, int, int]:

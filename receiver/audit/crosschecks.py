@@ -41,7 +41,8 @@ COLUMNS = (
     checks.c.late.label("check_late"),
     checks.c.issuer_log_id.label("check_log"),
     checks.c.issuer_index.label("check_index"),
-    findings.c.event_data.label("check_found"),
+    # What was found may be long, and only this has what is shown of it.
+    sa.case((checks.c.state == CrossCheck.CONTRADICTED.value, findings.c.event_data)).label("check_found"),
 )
 """Of a query over deliveries and sources, to which `checks` and `findings` are joined where there are any."""
 

@@ -5,38 +5,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
+from tests.translog.command import VKEY, Run, words
 from tests.translog.samples import DELIVERY, EVIDENCE, FACTS, KEY, LEAF, LEAF_ID, POLICY, STRANGER, Log, evidence_file
 from translog import cli, note
 from translog.canonical import Value, encode
 from translog.evidence import Delivery, Evidence, Opening
 from translog.note import Kind, SigningKey, VerifyingKey
 
-VKEY = str(KEY.verifying_key())
-
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> "Run":
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """A function that runs the command and gives exit code, output and errors."""
     return Run(capsys)
-
-
-class Run:
-    """One run after another of the command, in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.capsys = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        try:
-            code = cli.main(arguments)
-        except SystemExit as stop:
-            code = cast("int", stop.code)
-        captured = self.capsys.readouterr()
-        return code, captured.out, captured.err
 
 
 @pytest.fixture
@@ -50,11 +33,6 @@ def write(folder: Path, data: bytes) -> Path:
     path = folder / f"{LEAF_ID}.tlog-proof"
     path.write_bytes(data)
     return path
-
-
-def words(output: str) -> str:
-    """The output with its line breaks taken out, to look for sentences in."""
-    return " ".join(output.split())
 
 
 class TestKeygen:
@@ -242,6 +220,37 @@ class TestVerify:
             "Who made the delivery, and how it was authenticated: a record of this kind does not say.",
         ):
             assert text in words(output)
+        assert "share (" not in words(output)
+
+    @pytest.mark.parametrize(
+        ("kind", "facts", "said"),
+        [
+            (
+                "cross_check",
+                {"by": "issuer_log", "event": "event-1", "late": False, "state": "confirmed", "was": "pending"},
+                "with the issuer's log, or the provider's own record, and recorded what it found: confirmed.",
+            ),
+            ("gap", {"state": "open"}, "It recorded that no delivery had announced an entry of the issuer's log."),
+            ("gap", {"state": "announced"}, "recorded that an entry of the issuer's log was announced after all."),
+            ("fork", {"action": "found"}, "The operator recorded that it holds evidence of it"),
+            ("silence", {"state": "silent"}, "Why nothing came, or that nothing was sent."),
+        ],
+    )
+    def test_what_the_operator_found(
+        self, run: Run, tmp_path: Path, kind: str, facts: dict[str, Value], said: str
+    ) -> None:
+        """A comparison, a gap, a fork, a silence: the facts are shown, and what the operator's word does not show."""
+        leaf = replace(LEAF, kind=kind, facts={**facts, "provider": "acme", "source": "source-1"}, delivery=None)
+        opening = Opening(encode({"issuer_index": 7, "issuer_log": "log-1"}), bytes(32))
+        leaf = replace(leaf, event=opening.commitment("event"))
+        path = write(tmp_path, evidence_file(Evidence(leaf.encode(), opening)))
+        code, output, _ = run("verify", str(path), "--key", VKEY)
+        assert code == 0
+        for text in (said, f"record {kind} {LEAF_ID}", "source source-1", "issuer index 7", "delivery none"):
+            assert text in words(output)
+        for name, value in facts.items():
+            assert f"{name} {'no' if value is False else value} " in words(output)
+        assert "item" not in output.partition("What this shows:")[0]
         assert "share (" not in words(output)
 
     def test_a_delivery_that_was_read_again(self, run: Run, tmp_path: Path) -> None:

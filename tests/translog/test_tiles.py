@@ -325,3 +325,23 @@ def test_a_proof_in_a_large_log_takes_few_tiles(size: int) -> None:
         merkle.range_proof(start, end, size, read)
         assert counts.pop() <= 11
         assert not counts
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 700, 65_536, 70_000, 10**8])
+def test_the_tiles_that_a_proof_will_read_are_known_before(size: int) -> None:
+    """Exactly those, each once, and without a hash of them: for roots, and for proofs of leaves and growths."""
+    asked: list[Tile] = []
+
+    def read_tiles(wanted: Sequence[Tile]) -> list[bytes]:
+        asked.extend(wanted)
+        return [bytes(32 * width) for _, _, width in wanted]
+
+    def use(read: merkle.HashReader) -> None:
+        merkle.tree_root(size, read)
+        merkle.inclusion_proof(size // 3, size, read)
+        merkle.consistency_proof(size // 2, size, read)
+
+    needed = tiles.tiles_needed(size, use)
+    use(tiles.hash_reader(size, read_tiles))
+    assert needed == list(dict.fromkeys(asked))
+    assert tiles.tiles_needed(size, lambda _: None) == []
