@@ -12,6 +12,7 @@ A body may hold a secret: no message repeats a string.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -66,9 +67,12 @@ async def read_raw(request: Request[Any, Any, Any]) -> bytes:
         raise Problem(413, f"The body of a request is at most {records.settings.max_body} bytes") from error
 
 
-def takes(kind: type[Any]) -> type[Operation]:
+def takes(kind: type[Any], example: Mapping[str, Any] | None = None) -> type[Operation]:
     """What a handler's schema says of a body that is read as a `kind`: its `operation_class`."""
-    content = {"application/json": {"schema": {**_schema(kind), "additionalProperties": False}}}
+    media: dict[str, Any] = {"schema": {**_schema(kind), "additionalProperties": False}}
+    if example is not None:
+        media["example"] = example
+    content = {"application/json": media}
 
     @dataclass
     class _Taking(Operation):
@@ -89,12 +93,15 @@ def _not_as_its_type(kind: type[Any], message: str) -> Problem:
         return Problem(400, f"{missing[1]} is missing", details={missing[1]: "required"})
     said, _, place = message.rpartition(" - at ")
     member: str = _NAME.findall(place)[0]
-    choices: list[str] = _schema(kind)["properties"][member].get("enum", [])
-    expected = (
-        f"one of {', '.join(choices)}"
-        if choices
-        else said.replace("`", "").removeprefix("Expected ").replace(", got Number", " below 2^53")
-    )
+    its: dict[str, Any] = _schema(kind)["properties"][member]
+    choices: list[str] = its.get("enum", [])
+    of_items: list[str] = its.get("items", {}).get("enum", [])
+    if choices:
+        expected = f"one of {', '.join(choices)}"
+    elif of_items:
+        expected = f"an array of some of {', '.join(of_items)}"
+    else:
+        expected = said.replace("`", "").removeprefix("Expected ").replace(", got Number", " below 2^53")
     return Problem(400, f"{member} must be {expected}", details={member: expected})
 
 

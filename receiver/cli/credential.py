@@ -1,4 +1,4 @@
-"""`receiver source credential`: what a source's provider is asked with about the calls that were passed on."""
+"""`receiver source credential`: what a source's provider is asked with, about calls and about events."""
 
 import dataclasses
 import sys
@@ -36,7 +36,8 @@ def credential(
     """Give a source a read-only credential, or take it away.
 
     With it the provider's own record is asked what became of calls that were passed on and have no answer, or have only
-    begun something. It takes the place of the one before, is kept encrypted, and is shown nowhere.
+    begun something; and, for a source that names no issuer's log, what it says of events. It takes the place of the one
+    before, is kept encrypted, and is shown nowhere.
     """
     if [from_stdin, file is not None, remove].count(True) != 1:
         raise click.UsageError("give one of --stdin, --file and --remove")

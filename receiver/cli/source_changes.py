@@ -5,7 +5,7 @@ A service that runs takes a change over within a second.
 
 import dataclasses
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 from msgspec import UNSET, UnsetType
@@ -22,6 +22,7 @@ from receiver.cli.common import (
     tenant_option,
 )
 from receiver.cli.sources import (
+    checking_options,
     environment_option,
     given_options,
     in_words,
@@ -54,6 +55,9 @@ T = TypeVar("T")
 @click.option("--no-rate-limit", is_flag=True, help="Take any number of deliveries.")
 @upstream_option
 @click.option("--no-upstream", is_flag=True, help="Pass no calls on.")
+@checking_options
+@click.option("--no-issuer-log", is_flag=True, help="Check events against no issuer's log.")
+@click.option("--no-expect-every", is_flag=True, help="Let it be silent for as long as it is.")
 @tenant_option
 @data_option
 @json_option
@@ -79,6 +83,9 @@ def set_(
     no_account: bool,
     no_rate_limit: bool,
     no_upstream: bool,
+    checking: dict[str, Any],
+    no_issuer_log: bool,
+    no_expect_every: bool,
     as_json: bool,
 ) -> None:
     """Change a source; what is not named stays as it is.
@@ -89,6 +96,9 @@ def set_(
     options = given_options(
         header=header, prefix=prefix, encoding=encoding, key_form=key_form, strip_whitespace=strip_whitespace
     )
+    log: dict[str, Any] | None = checking.pop("issuer_log", None)
+    if no_issuer_log and log is not None:
+        raise click.UsageError("give --issuer-log-url or --no-issuer-log, not both")
     asked = Changes(
         scheme=_unless_none(scheme),
         scheme_options=options or UNSET,
@@ -97,7 +107,10 @@ def set_(
         replay_window=_unless_none(replay_window),
         rate_limit=_given(rate_limit, "rate-limit", gone=no_rate_limit),
         upstream=_given(upstream, "upstream", gone=no_upstream),
+        issuer_log=None if no_issuer_log else _unless_none(log),
+        expect_every=_given(checking.pop("expect_every", None), "expect-every", gone=no_expect_every),
         secret=_unless_none(read_secret(secret_file, from_stdin=secret_stdin)),
+        **checking,
     )
     if asked == Changes():
         raise click.UsageError("say what to change; --help lists what there is")

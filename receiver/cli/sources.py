@@ -4,21 +4,65 @@ What changes a source is in `source_changes`, what its provider is asked with in
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from receiver import providers
-from receiver.cli.common import data_option, json_option, opened, plainly, printable, read_secret, show, tenant_option
+from receiver.cli.common import (
+    data_option,
+    duration,
+    json_option,
+    opened,
+    plainly,
+    printable,
+    read_secret,
+    show,
+    tenant_option,
+)
+from receiver.intake.issuing import MAX_EXPECT_EVERY, MAX_FOLLOW_EVERY, MAX_GRACE, MAX_INDEX, MAX_POLICY
 from receiver.intake.sourcing import MAX_RATE_LIMIT, MAX_REPLAY_WINDOW, Addition, Environment, settle
 from receiver.records.secrets import ListedSecret
 from receiver.records.sources import DEFAULT_REPLAY_WINDOW, ListedSource, add_source, list_sources, webhook_path
 
 SCHEMES = ("standard-webhooks", "timestamped-hmac", "hmac", "token")
 
+_LOG_OPTIONS = ("issuer_log_key", "issuer_log_policy", "issuer_log_origin")
+_CHECKING = ("issuer_log_from", "exclusive", "grace", "follow_every", "expect_every")
+
 C = TypeVar("C", bound=Callable[..., Any])
+
+
+def _within(most: int) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+    """A callback for lengths of time of at least a second; `most` is in seconds, and whole days."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+        seconds = duration(context, parameter, value)
+        if seconds is not None and not 1 <= seconds <= most:
+            raise click.BadParameter(f"{value} is not between 1s and {most // 86_400}d")
+        return seconds
+
+    return check
+
+
+def _policy_text(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as policy:
+            raw = policy.read(MAX_POLICY + 1)
+        text = raw.decode()
+    except OSError as error:
+        raise click.BadParameter(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise click.BadParameter(f"{file} is not UTF-8 text") from None
+    if len(raw) > MAX_POLICY:
+        raise click.BadParameter(f"{file}: a policy is at most {MAX_POLICY} bytes")
+    return text
+
 
 scheme_option = click.option("--scheme", type=click.Choice(SCHEMES), help="How deliveries are authenticated.")
 environment_option = click.option(
@@ -61,6 +105,76 @@ def given_options(**options: str | bool | None) -> dict[str, str | bool]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def checking_options(command: C) -> C:
+    """What a source's events are checked against, and how: the command is given `checking`, the members asked for."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in ("issuer_log_url", *_LOG_OPTIONS)}
+        checking = {name: value for name in _CHECKING if (value := kwargs.pop(name)) is not None}
+        return command(*args, checking={**_issuer_log(**given), **checking}, **kwargs)
+
+    for option in (
+        click.option("--expect-every", callback=_within(MAX_EXPECT_EVERY), help="Alert once nothing came for so long."),
+        click.option(
+            "--follow-every",
+            callback=_within(MAX_FOLLOW_EVERY),
+            help="How often the issuer's log is looked at: 10s, 5m, 1h.  [default: 10s]",
+        ),
+        click.option(
+            "--grace",
+            callback=_within(MAX_GRACE),
+            help="How long event and issuer's entry may be apart: 30s, 15m, 24h, 7d.  [default: 24h]",
+        ),
+        click.option(
+            "--exclusive/--no-exclusive",
+            default=None,
+            help="Every entry of the provider in the issuer's log is this source's, or not.  [default: not]",
+        ),
+        click.option(
+            "--issuer-log-from",
+            type=click.IntRange(0, MAX_INDEX),
+            help="Entries from this index on may be gaps.  [default: where the log stands now]",
+        ),
+        click.option("--issuer-log-origin", metavar="LINE", help="Of its checkpoints, if its keys have another name."),
+        click.option(
+            "--issuer-log-policy",
+            type=click.Path(path_type=Path),
+            callback=_policy_text,
+            help="Or whose signatures are: a C2SP tlog-policy file.",
+        ),
+        click.option(
+            "--issuer-log-key",
+            metavar="VKEY",
+            multiple=True,
+            help="Whose signatures are believed: any of these keys'. May be given more than once.",
+        ),
+        click.option("--issuer-log-url", metavar="URL", help="The issuer's log that events are checked against."),
+    ):
+        run = option(run)
+    return cast("C", run)
+
+
+def _issuer_log(
+    *,
+    issuer_log_url: str | None,
+    issuer_log_key: tuple[str, ...],
+    issuer_log_policy: str | None,
+    issuer_log_origin: str | None,
+) -> dict[str, Any]:
+    """The member `issuer_log`, if it is asked for."""
+    if issuer_log_key and issuer_log_policy is not None:
+        raise click.UsageError("give --issuer-log-key or --issuer-log-policy, not both")
+    if issuer_log_url is None:
+        if issuer_log_key or issuer_log_policy is not None or issuer_log_origin is not None:
+            raise click.UsageError("say with --issuer-log-url of which log that is")
+        return {}
+    if not issuer_log_key and issuer_log_policy is None:
+        raise click.UsageError("say whose signatures count, with --issuer-log-key or --issuer-log-policy")
+    members = {"url": issuer_log_url, "policy": issuer_log_policy, "origin": issuer_log_origin}
+    return {"issuer_log": {**members, "key": list(issuer_log_key) or None}}
+
+
 def secret_options(command: C) -> C:
     """The two ways in which a secret is given: never as an argument, which everyone on the machine could read."""
     stdin = click.option("--secret-stdin", is_flag=True, help="Read the secret from standard input.")
@@ -96,6 +210,7 @@ def source() -> None:
 )
 @rate_limit_option
 @upstream_option
+@checking_options
 @tenant_option
 @data_option
 @json_option
@@ -119,11 +234,13 @@ def add(
     *,
     strip_whitespace: bool | None,
     secret_stdin: bool,
+    checking: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Add a source. Without a secret one is made, and printed this once.
 
-    Without --scheme it has the one that its provider documents; the scheme's options change that one's.
+    Without --scheme it has the one that its provider documents; the scheme's options change that one's. An issuer's log
+    is asked where it stands, which takes some seconds if it does not answer.
     """
     signing = providers.get(provider).signing
     if scheme is None and signing.scheme is None:
@@ -147,6 +264,7 @@ def add(
             rate_limit=rate_limit,
             upstream=upstream,
             secret=secret,
+            **checking,
         )
     )
     warn(settled.warnings)
@@ -181,6 +299,7 @@ def in_words(listed: ListedSource) -> list[str]:
     rate = "none" if listed.rate_limit is None else f"{listed.rate_limit} a minute"
     upstream = "none" if listed.upstream is None else listed.upstream
     credential = "none" if listed.credential_since is None else f"since {listed.credential_since}"
+    silence = "may be silent" if listed.expect_every is None else f"expected every {listed.expect_every} s"
     return [
         f"{listed.name}  {listed.provider}  {listed.environment}  {'enabled' if listed.enabled else 'disabled'}",
         f"  id {listed.id}, added {listed.created_at}",
@@ -188,8 +307,20 @@ def in_words(listed: ListedSource) -> list[str]:
         f"  scheme {', '.join([listed.scheme, *options])}",
         f"  account {account}, replay window {listed.replay_window} s, rate limit {rate}",
         f"  upstream {upstream}, credential {credential}",
+        f"  issuer log {_log_in_words(listed)}",
+        f"  grace {listed.grace} s, {silence}",
         *(f"  secret {_times(secret)}" for secret in listed.secrets),
     ]
+
+
+def _log_in_words(listed: ListedSource) -> str:
+    log = listed.issuer_log
+    if log is None:
+        return "none"
+    origin = "" if log.origin is None else f", origin {log.origin}"
+    exclusive = ", exclusive" if listed.exclusive else ""
+    begins = "its first checkpoint" if listed.issuer_log_from is None else f"entry {listed.issuer_log_from}"
+    return f"{log.url}{origin}{exclusive}, gaps from {begins} on, looked at every {listed.follow_every} s"
 
 
 def _times(secret: ListedSecret) -> str:

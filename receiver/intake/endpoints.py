@@ -74,6 +74,7 @@ class Endpoints:
         self._probes: dict[str, datetime] = {}
         self._loading = asyncio.Lock()
         self._looked_at = 0.0
+        self._heard: dict[str, float] = {}
 
     async def get(self, source_id: str) -> Endpoint | None:
         """The endpoint of that id, or None if there is no such source or it is disabled."""
@@ -103,6 +104,19 @@ class Endpoints:
     def all(self) -> Sequence[Endpoint]:
         """Every endpoint, the disabled ones too: they are tallied."""
         return list(self._by_id.values())
+
+    def hear(self, source_id: str, at: float) -> None:
+        """Remember that a source delivered something authenticated at that time (Unix seconds)."""
+        self._heard[source_id] = at
+
+    def take_heard(self) -> dict[str, float]:
+        """When each source was heard of last, of those that were since this was asked; for `put_heard` if need be."""
+        taken, self._heard = self._heard, {}
+        return taken
+
+    def put_heard(self, taken: dict[str, float]) -> None:
+        """Take back what could not be noted."""
+        self._heard = taken | self._heard
 
     def _load(self) -> list[Source] | None:
         version, probes = sources_version(self._records), load_probes(self._records)

@@ -80,6 +80,7 @@ class Intake:
             if endpoint.probe is not None:
                 await self._hold(endpoint, endpoint.probe, verdict, scope, body, now)
             return self._unless_too_many(scope, answers.refused(verdict))
+        self.endpoints.hear(source_id, now)
         if wait := self._over_rate(endpoint, now):
             endpoint.count("refused:too_many")
             return answers.too_many("deliveries to this source", wait)

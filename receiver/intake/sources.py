@@ -119,7 +119,7 @@ class SourcesController(Controller):
     @patch(
         "/sources/{source_id:str}",
         operation_id="changeSource",
-        operation_class=takes(Changes),
+        operation_class=takes(Changes, {"replay_window": 600}),
         summary="Change a source",
         description="What is left out stays as it is. A new secret ends the others at once.",
         responses=problems.responses(400, 401, 403, 404, 409, 413, 503),

@@ -2,29 +2,41 @@
 
 `Addition`, `Changes`, `Rotation` and `Credential` say what is asked; as the body of a request (`receiver.bodies`) they
 have these members and no others. What they ask is settled here: the scheme with its options, the secret that goes with
-it, the upstream, and what to warn of. What cannot be is a `SettingError`, in a sentence that shows no secret.
+it, the upstream, the issuer's log (`receiver.intake.issuing`), and what to warn of. What cannot be is a `SettingError`,
+in a sentence that shows no secret.
 
 What depends on how a source is now is decided under its log's lock (`receiver.records.sources.change_source`).
 """
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, TypeAlias, TypeVar
-from urllib.parse import unquote
 
 from msgspec import UNSET, Meta, UnsetType
 
 from receiver import providers
+from receiver.intake.issuing import (
+    ExpectEvery,
+    FollowEvery,
+    Grace,
+    Index,
+    LogMembers,
+    Standing,
+    log_identity,
+    must_have_log,
+    warn_of_owner,
+    where_it_stands,
+)
+from receiver.intake.members import SettingError, base_url, must_be_name
 from receiver.intake.schemes import Scheme, check_secret, generate_secret, scheme_from_options
 from receiver.providers import Provider
 from receiver.records.credentials import MAX_CREDENTIAL, REMOVED, set_credential
+from receiver.records.issuer_logs import DEFAULT_FOLLOW_EVERY, DEFAULT_GRACE, Checking, LogIdentity
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.secrets import MAX_SECRET, StoredSecret, new_secret
 from receiver.records.sources import (
     DEFAULT_REPLAY_WINDOW,
-    MAX_NAME,
     Decision,
     ListedSource,
     NewSource,
@@ -32,7 +44,7 @@ from receiver.records.sources import (
     change_source,
     get_source,
     is_id,
-    is_name,
+    relay_source,
 )
 
 T = TypeVar("T")
@@ -41,7 +53,6 @@ MAX_REPLAY_WINDOW = 86_400
 MAX_RATE_LIMIT = 1_000_000
 DEFAULT_OVERLAP = 86_400
 MAX_OVERLAP = 366 * 86_400
-MAX_UPSTREAM = 2048  # characters
 
 Environment: TypeAlias = Literal["live", "test"]
 Word: TypeAlias = Annotated[str, Meta(max_length=64)]
@@ -51,22 +62,8 @@ RateLimit: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_RATE_LIMIT, description=
 Overlap: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_OVERLAP)]
 CredentialHeaders: TypeAlias = Annotated[dict[Word, str], Meta(examples=[{"X-API-Key": "a read-only key"}])]
 
-# RFC 3986 section 3, of which only what a base URL needs. The length of a label is the domain name system's.
-_BASE_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*)"
-    r"(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>(?:/(?:[a-z0-9._~!$&'()*+,;=:@/-]|%[0-9a-f]{2})*)?)",
-    re.ASCII | re.IGNORECASE,
-)
 _VALUE = re.compile("[!-~](?:[ -~]*[!-~])?")
 _TOKEN = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
-
-
-class SettingError(ValueError):
-    """What was asked cannot be: `member` names what of it, the message says why."""
-
-    def __init__(self, member: str, message: str) -> None:
-        super().__init__(message)
-        self.member = member
 
 
 class UnusableError(RecordsError):
@@ -86,6 +83,12 @@ class Addition:
     replay_window: ReplayWindow = DEFAULT_REPLAY_WINDOW
     rate_limit: RateLimit | None = None
     upstream: str | None = None
+    issuer_log: LogMembers | None = None
+    issuer_log_from: Index | None = None
+    exclusive: bool = False
+    grace: Grace = DEFAULT_GRACE
+    follow_every: FollowEvery = DEFAULT_FOLLOW_EVERY
+    expect_every: ExpectEvery | None = None
     secret: str | None = field(default=None, repr=False)
 
 
@@ -93,7 +96,8 @@ class Addition:
 class Changes:
     """What is to be different; what is left out stays as it is. A new secret ends the others at once.
 
-    With a scheme, its options are those given and no others; without one, those given are changed.
+    With a scheme, its options are those given and no others; without one, those given are changed. With another issuer
+    log, gaps start where that stands, unless it is given where they do; with none, what was said of it goes with it.
     """
 
     scheme: Word | UnsetType = UNSET
@@ -103,6 +107,12 @@ class Changes:
     replay_window: ReplayWindow | UnsetType = UNSET
     rate_limit: RateLimit | UnsetType | None = UNSET
     upstream: str | UnsetType | None = UNSET
+    issuer_log: LogMembers | UnsetType | None = UNSET
+    issuer_log_from: Index | UnsetType = UNSET
+    exclusive: bool | UnsetType = UNSET
+    grace: Grace | UnsetType = UNSET
+    follow_every: FollowEvery | UnsetType = UNSET
+    expect_every: ExpectEvery | UnsetType | None = UNSET
     enabled: bool | UnsetType = UNSET
     secret: str | UnsetType = field(default=UNSET, repr=False)
 
@@ -141,11 +151,14 @@ class Rotated:
 
 
 def settle(asked: Addition) -> Settled:
-    """What to keep, with `add_source`, of a new source. Raises SettingError."""
-    _must_be_name("name", asked.name)
+    """What to keep, with `add_source`, of a new source; its issuer's log is asked where it stands. Raises SettingError.
+
+    Not to be called on an event loop.
+    """
+    must_be_name("name", asked.name)
     if is_id(asked.name):
         raise SettingError("name", "name has the shape of an id, which it could be taken for; choose another")
-    _must_be_name("account", asked.account)
+    must_be_name("account", asked.account)
     try:
         signing = providers.get(asked.provider).signing
     except ValueError as error:
@@ -158,6 +171,20 @@ def settle(asked: Addition) -> Settled:
         name, options = signing.scheme, {**signing.options, **options}
     scheme = _scheme(name, options)
     secret = generate_secret(scheme) if asked.secret is None else asked.secret
+    warnings += _check_secret(scheme, secret)
+    checking = Checking(
+        None if asked.issuer_log is None else log_identity(asked.issuer_log),
+        asked.issuer_log_from,
+        asked.exclusive,
+        asked.grace,
+        asked.follow_every,
+        asked.expect_every,
+    )
+    must_have_log(checking)
+    if checking.log is not None and checking.starts_at is None:  # last of all, for it takes a while
+        standing = where_it_stands(checking.log)
+        checking = replace(checking, starts_at=standing.size)
+        warnings += standing.warnings
     new = NewSource(
         name=asked.name,
         provider=asked.provider,
@@ -168,8 +195,9 @@ def settle(asked: Addition) -> Settled:
         test=asked.environment == "test",
         rate_limit=asked.rate_limit,
         upstream=upstream,
+        checking=checking,
     )
-    return Settled(new, secret, warnings + _check_secret(scheme, secret))
+    return Settled(new, secret, warnings + warn_of_owner(checking, asked.account))
 
 
 def change(
@@ -177,21 +205,30 @@ def change(
 ) -> tuple[ListedSource, list[str]]:
     """Change a source; the source as it is then, and what to warn of.
 
-    With an upstream of another origin, or with none any more, its credential is removed. Raises SettingError;
+    With an upstream of another origin, or with none any more, its credential is removed. An issuer's log that is
+    another one is asked where it stands: so this is not to be called on an event loop. Raises SettingError;
     UnusableError if the secrets that the source has cannot be used under its new scheme; NoSuchSourceError, TakenError.
     """
     if asked.account is not UNSET:
-        _must_be_name("account", asked.account)
+        must_be_name("account", asked.account)
     warnings: list[str] = []
     if asked.upstream is not UNSET:
         upstream, warnings = _upstream(asked.upstream)
         asked = replace(asked, upstream=upstream)
+    log = log_identity(asked.issuer_log) if isinstance(asked.issuer_log, dict) else None
+    standing = Standing()
+    if (
+        log is not None
+        and asked.issuer_log_from is UNSET
+        and log != relay_source(records, tenant, source_id).checking.log
+    ):
+        standing = where_it_stands(log)
 
     before: list[Source] = []
 
     def decide(source: Source) -> Decision:
         before.append(source)
-        decision, found = _decide(source, asked)
+        decision, found = _decide(source, asked, log, standing)
         warnings.extend(found)
         return decision
 
@@ -243,8 +280,9 @@ def take_credential(records: Records, tenant: Tenant, source_id: str, by: str = 
     return get_source(records, tenant, source_id), had_one
 
 
-def _decide(source: Source, asked: Changes) -> tuple[Decision, list[str]]:
-    """What the source is to be, and what to warn of."""
+def _decide(source: Source, asked: Changes, log: LogIdentity | None, standing: Standing) -> tuple[Decision, list[str]]:
+    """What the source is to be, and what to warn of. `log` is the one that is asked for, `standing` where it stands."""
+    checking, warnings = _changed_checking(source, asked, log, standing)
     changed = replace(
         source,
         account=_given(asked.account, source.account),
@@ -252,15 +290,42 @@ def _decide(source: Source, asked: Changes) -> tuple[Decision, list[str]]:
         replay_window=_given(asked.replay_window, source.replay_window),
         rate_limit=_given(asked.rate_limit, source.rate_limit),
         upstream=_given(asked.upstream, source.upstream),
+        checking=checking,
         enabled=_given(asked.enabled, source.enabled),
     )
     if asked.scheme is UNSET and asked.scheme_options is UNSET and asked.secret is UNSET:
-        return Decision(changed), []  # whatever the scheme is: a source of one that is not known here can be disabled
+        # Whatever the scheme is: a source of one that is not known here can be disabled.
+        return Decision(changed), warnings
     scheme = _changed_scheme(source, asked)
     changed = replace(changed, scheme=scheme.name, scheme_options=scheme.options())
     if asked.secret is UNSET:
-        return Decision(changed), _check_present(source, scheme)
-    return Decision(changed, new_secret(asked.secret)), _check_secret(scheme, asked.secret)
+        return Decision(changed), warnings + _check_present(source, scheme)
+    return Decision(changed, new_secret(asked.secret)), warnings + _check_secret(scheme, asked.secret)
+
+
+def _changed_checking(
+    source: Source, asked: Changes, log: LogIdentity | None, standing: Standing
+) -> tuple[Checking, list[str]]:
+    """What the source is to be checked against, and what to warn of. Raises SettingError."""
+    present, warnings = source.checking, list[str]()
+    if asked.issuer_log is UNSET:
+        log = present.log
+    starts_at = present.starts_at
+    if log != present.log:
+        starts_at = standing.size
+        warnings += standing.warnings
+    checking = Checking(
+        log,
+        _given(asked.issuer_log_from, starts_at),
+        _given(asked.exclusive, present.exclusive and log is not None),
+        _given(asked.grace, present.grace),
+        _given(asked.follow_every, present.follow_every),
+        _given(asked.expect_every, present.expect_every),
+    )
+    must_have_log(checking)
+    if asked.issuer_log is not UNSET or asked.account is not UNSET or asked.exclusive is not UNSET:
+        warnings += warn_of_owner(checking, _given(asked.account, source.account))
+    return checking, warnings
 
 
 def _changed_scheme(source: Source, asked: Changes) -> Scheme:
@@ -306,30 +371,9 @@ def _upstream(url: str | None) -> tuple[str | None, list[str]]:
     """An upstream as it is kept, and what to warn of. Raises SettingError, which does not repeat it."""
     if url is None:
         return None, []
-    found = _BASE_URL.fullmatch(url)
-    if found is None or len(url) > MAX_UPSTREAM or int(found["port"] or 1) >= 65_536:
-        raise SettingError(
-            "upstream",
-            f"upstream must be a URL of at most {MAX_UPSTREAM} characters: http:// or https:// and a host, with a port "
-            "and a path if need be, and nothing else: no user, no query, no fragment",
-        )
-    if any(unquote(segment) in {".", ".."} for segment in found["path"].split("/")):
-        raise SettingError("upstream", "upstream must have no segment . or .. in its path")
-    try:
-        stays_here = _is_loopback(found["host"])
-    except ValueError:
-        raise SettingError("upstream", "the host of upstream is like an address, and is none") from None
+    base = base_url("upstream", url)
     warning = "the upstream is http://, and not on this machine: the callers' credentials travel there unencrypted"
-    return url.rstrip("/"), [] if stays_here or found["scheme"].lower() == "https" else [warning]
-
-
-def _is_loopback(host: str) -> bool:
-    """Raises ValueError for a host that is like an address, and is none."""
-    if host.startswith("["):
-        return ipaddress.IPv6Address(host[1:-1]).is_loopback
-    if host.rpartition(".")[2].isdigit():
-        return ipaddress.IPv4Address(host).is_loopback
-    return host.lower() == "localhost"
+    return base.text, [warning] if base.is_exposed else []
 
 
 def _credential(headers: Sequence[tuple[str, str]], known: Sequence[str]) -> list[tuple[str, str]]:
@@ -360,11 +404,6 @@ def _provider_of(source: ListedSource) -> Provider:
         return providers.get(source.provider)
     except ValueError as error:  # one that a later version knows
         raise UnusableError(str(error)) from error
-
-
-def _must_be_name(member: str, text: str | None) -> None:
-    if text is not None and not is_name(text):
-        raise SettingError(member, f"{member} must be 1 to {MAX_NAME} printable characters, without spaces around them")
 
 
 def _given(asked: T | UnsetType, present: T) -> T:

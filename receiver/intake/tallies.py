@@ -12,13 +12,15 @@ when it came, so the row that was written for it then is left out. What came of 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.events import Kind, Via, new_id
+from receiver.events import Kind, Via, format_time, new_id
 from receiver.intake.endpoints import Endpoint, Endpoints
+from receiver.records.heard import note_heard
 from receiver.records.journal import Changing, change
 from receiver.records.opening import Records, Tenant
 from receiver.records.processes import bury_the_dead, process_began, process_ended, process_lives
@@ -61,7 +63,7 @@ class Tallies:
         while True:
             await asyncio.sleep(HEARTBEAT)
             try:
-                await asyncio.to_thread(self._show_alive)
+                await self._show_alive()
                 if loop.time() >= due:
                     await self.write(incomplete=await asyncio.to_thread(self._bury_the_dead))
                     due += INTERVAL
@@ -72,7 +74,7 @@ class Tallies:
         """The last tally of this process, and its end."""
         await self.write(incomplete=False)
         try:
-            await asyncio.to_thread(self._end)
+            await asyncio.to_thread(self._end, self._endpoints.take_heard())
         except SQLAlchemyError as error:  # then the next start says `incomplete`, as after a kill
             _log.error("the end of this process is not noted: %s", type(error).__name__)
 
@@ -132,17 +134,32 @@ class Tallies:
             process_began(tx, self.process_id)
         return incomplete
 
-    def _show_alive(self) -> None:
+    async def _show_alive(self) -> None:
+        """Note that this process lives, and which sources it has heard of since it last did."""
+        heard = self._endpoints.take_heard()
+        try:
+            await asyncio.to_thread(self._live, heard)
+        except SQLAlchemyError:
+            self._endpoints.put_heard(heard)
+            raise
+
+    def _live(self, heard: Mapping[str, float]) -> None:
         with self._records.database.write() as tx:
             process_lives(tx, self.process_id)
+            note_heard(tx, _times(heard))
 
-    def _end(self) -> None:
+    def _end(self, heard: Mapping[str, float]) -> None:
         with self._records.database.write() as tx:
+            note_heard(tx, _times(heard))
             process_ended(tx, self.process_id)
 
     def _bury_the_dead(self) -> bool:
         with self._records.database.write() as tx:
             return bury_the_dead(tx, self.process_id)
+
+
+def _times(heard: Mapping[str, float]) -> dict[str, str]:
+    return {source_id: format_time(datetime.fromtimestamp(at, UTC)) for source_id, at in heard.items()}
 
 
 def _count_rows(tx: sa.Connection, source_id: str, log_id: int, start: int) -> Counter[str]:

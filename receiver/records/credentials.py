@@ -1,8 +1,9 @@
-"""The read-only credential of a source: what its provider is asked with about the calls that were passed on.
+"""The read-only credential of a source: what its provider is asked with, about calls that were passed on and events.
 
-What became of such a call may be known to the provider alone. Where it has a record to be asked, the credential is the
-header, or the headers, that the question carries; the callers' own are never kept. A source has one credential or none.
-It is kept encrypted under the data key, bound to its source, is in no entry of the log, and is shown nowhere.
+What became of a call may be known to the provider alone; and where no issuer's log can tell of an event, its own record
+may. Where it has a record to be asked, the credential is the header, or the headers, that the question carries; the
+callers' own are never kept. A source has one credential or none. It is kept encrypted under the data key, bound to its
+source, is in no entry of the log, and is shown nowhere.
 
 Setting or removing it is a change of the source: one transaction under its log's lock, with the entry that tells of it.
 It is for the upstream that the source has then, and is removed with that (`receiver.records.sources.change_source`).
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from receiver.events import Kind, format_time
 from receiver.records.journal import change
 from receiver.records.opening import Records, Tenant
-from receiver.records.sources import CREDENTIAL_REMOVED, get_source, remove_credential
+from receiver.records.sources import CREDENTIAL_REMOVED, get_source, remove_credential, take_up_again
 from receiver.records.tables import attempts, credentials
 
 MAX_CREDENTIAL = 8192
@@ -54,6 +55,7 @@ def set_credential(
             unknown = sa.update(attempts).where(attempts.c.source_id == source_id, attempts.c.outcome.is_(None))
             # By the clock that tells what is due: the log's time may stand ahead of it.
             tx.execute(unknown.values(next_at=format_time(datetime.now(UTC))))
+        take_up_again(tx, source_id)  # with it, or without it, there is something else to ask
         action = REMOVED if headers is None else SET
         changing.tell(Kind.SOURCE, {"action": action, "by": by, "id": source_id})
     return True
@@ -67,9 +69,15 @@ def find_credential(records: Records, source_id: str) -> Headers | None:
     with records.database.read() as tx:
         its = sa.select(credentials.c.value).where(credentials.c.source_id == source_id)
         sealed = tx.execute(its).scalar_one_or_none()
-    if sealed is None:
-        return None
-    opened: list[list[str]] = json.loads(records.vault.open(_place(source_id), bytes(sealed)))
+    return None if sealed is None else open_credential(records, source_id, bytes(sealed))
+
+
+def open_credential(records: Records, source_id: str, sealed: bytes) -> Headers:
+    """A source's credential in the clear, from its row: for who reads that together with where it may go.
+
+    Raises VaultError as `find_credential` does.
+    """
+    opened: list[list[str]] = json.loads(records.vault.open(_place(source_id), sealed))
     return tuple((name, value) for name, value in opened)
 
 

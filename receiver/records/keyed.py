@@ -20,6 +20,11 @@ def item_key(hash_key: bytes, provider: str, item: Item) -> bytes:
     return _keyed(hash_key, f"item\0{provider}\0{item.type}\0{one_case(item.id)}".encode())
 
 
+def operation_key(hash_key: bytes, provider: str, operation: str) -> bytes:
+    """What all that tells of one act of an issuer shares, whatever item it names: events, and entries of its log."""
+    return _keyed(hash_key, f"operation\0{provider}\0{one_case(operation)}".encode())
+
+
 def dedupe_key(hash_key: bytes, source_id: str, via: Via, delivery_key: str) -> bytes:
     """What two deliveries of the same notice to one source share."""
     return _keyed(hash_key, f"delivery\0{source_id}\0{via}\0{delivery_key}".encode())

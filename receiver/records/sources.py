@@ -10,6 +10,9 @@ one source only, and may overlap with others for a time, so that it can be rotat
 A source may have an upstream as well: where the operator's own calls to the provider are passed on to. What its
 provider is asked about these with is its credential (`receiver.records.credentials`), which goes nowhere but there: an
 upstream of another origin (RFC 6454), or none, takes it away in the same transaction.
+
+And a source may name its issuer's log (`receiver.records.issuer_logs`), which its events are checked against. What they
+are checked against, and how, may change at any time: then all of them are taken up once more, from the first one on.
 """
 
 import hashlib
@@ -17,7 +20,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +29,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from receiver.events import Kind, format_time, new_id, parse_time
+from receiver.records.issuer_logs import LOG_COLUMNS, Checking, ListedLog, checking_columns, checking_of, listed_log
 from receiver.records.journal import change
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.secrets import (
@@ -38,7 +42,7 @@ from receiver.records.secrets import (
     open_secrets,
     secret_rows,
 )
-from receiver.records.tables import credentials
+from receiver.records.tables import credentials, issuer_logs, taken_up
 from receiver.records.tables import secrets as secrets_table
 from receiver.records.tables import sources as sources_table
 from receiver.records.tables import tenants as tenants_table
@@ -52,6 +56,9 @@ CREDENTIAL_REMOVED = "credential_removed"
 """What the log calls it that a credential is taken away."""
 
 _ID = re.compile("[0-9a-f-]{36}")
+_CHECKED_BY = ("account", "issuer_log_id", "issuer_log_from", "exclusive", "grace", "upstream")
+"""The columns that say what events are checked against, and how."""
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -79,6 +86,7 @@ class Source:
     rate_limit: int | None
     enabled: bool
     upstream: str | None
+    checking: Checking
     secrets: tuple[StoredSecret, ...]
 
 
@@ -102,6 +110,12 @@ class ListedSource:
     webhook_path: str
     upstream: str | None
     credential_since: str | None
+    issuer_log: ListedLog | None
+    issuer_log_from: int | None
+    exclusive: bool
+    grace: int
+    follow_every: int
+    expect_every: int | None
     created_at: str
     secrets: list[ListedSecret]
 
@@ -119,6 +133,7 @@ class NewSource:
     test: bool = False
     rate_limit: int | None = None
     upstream: str | None = None
+    checking: Checking = field(default_factory=Checking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +181,7 @@ def add_source(records: Records, tenant: Tenant, new: NewSource, secret: str, by
                 provider=new.provider,
                 enabled=True,
                 created_at=changing.now,
-                **_settings(new),
+                **_settings(changing.tx, new, changing.now),
             )
         )
         keep_secret(changing.tx, records, source_id, new_secret(secret), changing.now)
@@ -189,9 +204,9 @@ def change_source(
         before = _find(tx, records, tenant, source_id, now)
         decision = decide(before)
         after = decision.source
-        values = _settings(after)
+        values, present = _settings(tx, after, now), _settings(tx, before, now)
         actions: list[str] = []
-        if values != _settings(before):
+        if values != present:
             actions.append("changed")
         moved = before.upstream is not None and not _same_origin(before.upstream, after.upstream)
         if moved and remove_credential(tx, source_id):  # else the next look would send it to whoever is there now
@@ -201,6 +216,8 @@ def change_source(
         if actions:
             its = sa.update(sources_table).where(sources_table.c.id == source_id)
             tx.execute(its.values(enabled=after.enabled, **values))
+        if after.enabled != before.enabled or any(values[name] != present[name] for name in _CHECKED_BY):
+            take_up_again(tx, source_id)
         if decision.secret is not None:
             actions.append("rotated")
             # By the clock that secrets are judged by: the log's time may stand ahead of it.
@@ -218,6 +235,11 @@ def remove_credential(tx: sa.Connection, source_id: str) -> bool:
     return tx.execute(sa.delete(credentials).where(credentials.c.source_id == source_id)).rowcount > 0
 
 
+def take_up_again(tx: sa.Connection, source_id: str) -> None:
+    """Have all events of a source checked once more: against something else, or in another way."""
+    tx.execute(sa.delete(taken_up).where(taken_up.c.source_id == source_id))
+
+
 def _same_origin(upstream: str, other: str | None) -> bool:
     return other is not None and _origin(upstream) == _origin(other)
 
@@ -228,8 +250,8 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
-def _settings(source: NewSource | Source) -> dict[str, Any]:
-    """The columns that may change, besides `enabled`."""
+def _settings(tx: sa.Connection, source: NewSource | Source, now: str) -> dict[str, Any]:
+    """The columns that may change, besides `enabled`. An issuer's log that is new is given its row."""
     return {
         "scheme": source.scheme,
         "scheme_options": json.dumps(dict(source.scheme_options), sort_keys=True),
@@ -238,6 +260,7 @@ def _settings(source: NewSource | Source) -> dict[str, Any]:
         "environment": "test" if source.test else "live",
         "rate_limit": source.rate_limit,
         "upstream": source.upstream,
+        **checking_columns(tx, source.checking, now),
     }
 
 
@@ -254,8 +277,11 @@ def _unless_taken(tenant: Tenant, name: str = "") -> Generator[None]:
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 
-_SOURCES: sa.Select[*tuple[Any, ...]] = sa.select(sources_table, tenants_table.c.name.label("tenant")).join_from(
-    sources_table, tenants_table
+_NAMES_LOG = sources_table.c.issuer_log_id == issuer_logs.c.id
+_SOURCES: sa.Select[*tuple[Any, ...]] = (
+    sa.select(sources_table, tenants_table.c.name.label("tenant"), *LOG_COLUMNS)
+    .join_from(sources_table, tenants_table)
+    .outerjoin(issuer_logs, _NAMES_LOG)
 )
 
 
@@ -312,16 +338,21 @@ def sources_version(records: Records) -> bytes:
 
 
 def _find(tx: sa.Connection, records: Records, tenant: Tenant, source_id: str, now: str) -> Source:
-    row = _row(tx, tenant, sources_table.c.id, source_id)
+    # Whoever follows the source's log writes to its row without the tenant's lock: not between this and the change.
+    row = _row(tx, tenant, sources_table.c.id, source_id, for_update=True)
     not_ended = sa.or_(secrets_table.c.not_after.is_(None), secrets_table.c.not_after > now)
     secrets = secret_rows(tx, secrets_table.c.source_id == source_id, not_ended)
     return _source(row, open_secrets(records, secrets.get(source_id, [])))
 
 
-def _row(tx: sa.Connection, tenant: Tenant, column: sa.ColumnElement[str], given: str) -> sa.Row[Any]:
+def _row(
+    tx: sa.Connection, tenant: Tenant, column: sa.ColumnElement[str], given: str, *, for_update: bool = False
+) -> sa.Row[Any]:
     row = None
     if is_name(given):  # as an id is; else it is not even text that a database need take
         its = _SOURCES.where(column == given, sources_table.c.tenant_id == tenant.id)
+        if for_update:
+            its = its.with_for_update(of=sources_table, key_share=True)
         row = tx.execute(its).one_or_none()
     if row is None:
         raise _no_source(given)
@@ -329,8 +360,8 @@ def _row(tx: sa.Connection, tenant: Tenant, column: sa.ColumnElement[str], given
 
 
 def _listed(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ListedSource]:
-    query = sa.select(sources_table, credentials.c.created_at.label("credential_since"))
-    query = query.join_from(sources_table, credentials, isouter=True).where(*where)
+    query = sa.select(sources_table, credentials.c.created_at.label("credential_since"), *LOG_COLUMNS)
+    query = query.join_from(sources_table, credentials, isouter=True).outerjoin(issuer_logs, _NAMES_LOG).where(*where)
     ordered = query.order_by(sources_table.c.created_at, sources_table.c.id)
     rows: Sequence[sa.Row[Any]] = tx.execute(ordered).all()
     secrets = secret_rows(tx, secrets_table.c.source_id.in_(sa.select(sources_table.c.id).where(*where)))
@@ -349,6 +380,12 @@ def _listed(tx: sa.Connection, *where: sa.ColumnElement[bool]) -> list[ListedSou
             webhook_path=webhook_path(row.id),
             upstream=row.upstream,
             credential_since=row.credential_since,
+            issuer_log=listed_log(row),
+            issuer_log_from=row.issuer_log_from,
+            exclusive=row.exclusive,
+            grace=row.grace,
+            follow_every=row.follow_every,
+            expect_every=row.expect_every,
             created_at=row.created_at,
             secrets=list_secrets(secrets.get(row.id, [])),
         )
@@ -370,6 +407,7 @@ def _source(row: sa.Row[Any], secrets: tuple[StoredSecret, ...]) -> Source:
         rate_limit=row.rate_limit,
         enabled=row.enabled,
         upstream=row.upstream,
+        checking=checking_of(row),
         secrets=secrets,
     )
 
@@ -399,5 +437,6 @@ __all__ = [
     "relay_source",
     "remove_credential",
     "sources_version",
+    "take_up_again",
     "webhook_path",
 ]

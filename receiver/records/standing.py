@@ -39,6 +39,11 @@ STALE_LOOKS = 5
 """What is looked at less often is stale after so many looks should have come to its end."""
 
 
+def is_stale(since: datetime, every: timedelta, now: datetime) -> bool:
+    """Whether it is too long since a look came to the end of a log that is looked at so often."""
+    return now - since > max(STALE_AFTER, STALE_LOOKS * every)
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """A source that names a log."""
@@ -131,10 +136,8 @@ def _stands(row: sa.Row[Any], follow_every: int, now: datetime) -> Stands:
         return Stands.FORKED
     if row.failing_since is not None:
         return Stands.FAILING
-    since = parse_time(row.complete_at or row.created_at)
-    if now - since > max(STALE_AFTER, STALE_LOOKS * timedelta(seconds=follow_every)):
-        # What is long to read is not stale as long as it is being read: it was asked for its checkpoint of late.
-        asked = parse_time(row.fetched_at or row.created_at)
-        if row.next_index >= row.size or now - asked > timedelta(days=1):
-            return Stands.STALE
+    # The first reading may take long, and is no staleness as long as nothing is wrong.
+    since = parse_time(row.complete_at or row.fetched_at or row.created_at)
+    if is_stale(since, timedelta(seconds=follow_every), now):
+        return Stands.STALE
     return Stands.READING if row.complete_at is None or row.next_index < row.size else Stands.CURRENT

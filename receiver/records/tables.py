@@ -47,6 +47,7 @@ issuer_logs = sa.Table(
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("policy", sa.Text, nullable=False),  # C2SP tlog-policy, as `translog.policy` writes it
     sa.Column("origin", sa.Text, nullable=False),  # where it differs from the keys' name; else empty
+    sa.Column("identity", sa.LargeBinary, nullable=False, unique=True),  # of these three, which no index has room for
     sa.Column("created_at", sa.Text, nullable=False),
     sa.Column("state", sa.LargeBinary, nullable=False),  # `translog.follower.State`: what is verified and read
     sa.Column("size", sa.BigInteger, nullable=False),  # of the last verified checkpoint
@@ -63,7 +64,6 @@ issuer_logs = sa.Table(
     # Who looks at it now, and until when that counts: it saves work, and nothing rests on it.
     sa.Column("holder", sa.Text),
     sa.Column("held_until", sa.Text),
-    sa.UniqueConstraint("url", "policy", "origin"),
 )
 
 sources = sa.Table(
@@ -88,7 +88,7 @@ sources = sa.Table(
     sa.Column("grace", sa.Integer, nullable=False, server_default="86400"),  # seconds
     sa.Column("follow_every", sa.Integer, nullable=False, server_default="10"),  # seconds
     sa.Column("expect_every", sa.Integer),  # seconds
-    sa.Column("silent_since", sa.Text),  # when it was told to be silent; None while it is not
+    sa.Column("silent_since", sa.Text),  # since when it was told to be silent; None while it is not
     sa.UniqueConstraint("tenant_id", "name"),
 )
 
@@ -238,6 +238,15 @@ processes = sa.Table(
     sa.Column("stopped_at", sa.Text),
 )
 
+# When each source was last heard of, and since when it is expected to be.
+heard = sa.Table(
+    "heard",
+    metadata,
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id"), primary_key=True),
+    sa.Column("at", sa.Text),  # its last authenticated delivery, whatever became of it
+    sa.Column("expected_since", sa.Text),  # None while it is not
+)
+
 # How far each source's kept deliveries have been counted, and since when.
 tallied = sa.Table(
     "tallied",
@@ -258,6 +267,7 @@ taken_up = sa.Table(
 )
 
 _IS_OPEN = sa.text("due_at IS NOT NULL")
+_IS_TO_ASK = sa.text("issuer_log_id IS NULL AND due_at IS NOT NULL")
 
 # One row an event that there is something to check against: what is known of it now.
 checks = sa.Table(
@@ -280,7 +290,9 @@ checks = sa.Table(
     sa.Column("looks", sa.Integer, nullable=False),
     sa.Index("checks_by_item", "item_key"),
     sa.Index("checks_by_operation", "operation_key"),
-    sa.Index("checks_due", "due_at", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
+    sa.Index("checks_by_state", "tenant_id", "state"),
+    sa.Index("checks_due", "issuer_log_id", "due_at", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
+    sa.Index("checks_to_ask", "source_id", "due_at", sqlite_where=_IS_TO_ASK, postgresql_where=_IS_TO_ASK),
 )
 
 # The entries of issuers' logs that concern a tenant's sources, each with what proves that it is there.
@@ -303,7 +315,7 @@ claims = sa.Table(
     sa.Column("proof", sa.LargeBinary),  # a tlog-proof whose extra is the entry
     sa.Index("claims_by_item", "item_key"),
     sa.Index("claims_by_operation", "operation_key"),
-    sa.Index("claims_due", "due_at", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
+    sa.Index("claims_due", "issuer_log_id", "due_at", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
     sa.Index("claims_of_gaps", "gap_id"),
 )
 
@@ -355,6 +367,8 @@ subscriptions = sa.Table(
     sa.Column("created_at", sa.Text, nullable=False),
     sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
     sa.Column("next_index", sa.BigInteger, nullable=False),
+    sa.Column("replay_next", sa.BigInteger),  # of that log, from here to `replay_end` is passed on once more
+    sa.Column("replay_end", sa.BigInteger),
     sa.UniqueConstraint("tenant_id", "name"),
 )
 
@@ -364,14 +378,15 @@ outbox = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("subscription_id", sa.Text, sa.ForeignKey("subscriptions.id"), nullable=False),
-    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
+    # Of `logs`; but a reference would have whoever records wait for whoever fills this.
+    sa.Column("log_id", sa.Integer, nullable=False),
     sa.Column("log_index", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.Text, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("due_at", sa.Text),  # None: given up
     sa.Column("failure", sa.Text),
     sa.UniqueConstraint("subscription_id", "log_id", "log_index"),
-    sa.Index("outbox_due", "due_at", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
+    sa.Index("outbox_due", "subscription_id", "due_at", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
 )
 
 __all__ = [
@@ -383,6 +398,7 @@ __all__ = [
     "credentials",
     "deliveries",
     "findings",
+    "heard",
     "held",
     "issuer_logs",
     "log_keys",

@@ -104,24 +104,27 @@ def test_sources_are_listed(commands: Commands) -> None:
     shop, other = printed
     assert list(shop) == [
         *("id", "name", "provider", "scheme", "scheme_options", "account", "environment", "enabled", "replay_window"),
-        *("rate_limit", "webhook_path", "upstream", "credential_since", "created_at", "secrets"),
+        *("rate_limit", "webhook_path", "upstream", "credential_since", "issuer_log", "issuer_log_from", "exclusive"),
+        *("grace", "follow_every", "expect_every", "created_at", "secrets"),
     ]
     assert (shop["id"], shop["webhook_path"], shop["environment"]) == (first["id"], first["webhook_path"], "test")
     assert [sorted(one) for one in shop["secrets"]] == [["created_at", "id", "not_after", "not_before"]] * 2
     assert (other["name"], other["enabled"], other["account"], other["rate_limit"]) == ("other", False, None, None)
     old, new = shop["secrets"]
     assert new["id"] == rotated["id"]
-    assert words.splitlines()[:8] == [
+    assert words.splitlines()[:10] == [
         "shop  truthlocks  test  enabled",
         f"  id {first['id']}, added {shop['created_at']}",
         f"  webhook path {first['webhook_path']}",
         "  scheme hmac, encoding hex, header x, key_form text, strip_whitespace",
         "  account 7b1c, replay window 300 s, rate limit 60 a minute",
         "  upstream http://localhost:8100, credential none",
+        "  issuer log none",
+        "  grace 86400 s, may be silent",
         f"  secret {old['id']}, added {old['created_at']}, valid until {old['not_after']}",
         f"  secret {new['id']}, added {new['created_at']}",
     ]
-    assert words.splitlines()[8] == "other  truthlocks  live  disabled"
+    assert words.splitlines()[10] == "other  truthlocks  live  disabled"
     assert "  account any, replay window 300 s, rate limit none\n  upstream none, credential none\n" in words
     for secret in (first["secret"], rotated["secret"]):
         assert secret not in json.dumps(printed) + words
@@ -152,6 +155,10 @@ def test_no_sources(commands: Commands) -> None:
         (["--upstream", "https://api.example.com/v/"], {"upstream": "https://api.example.com/v"}),
         (["--upstream", "http://127.0.0.1"], {}),
         (["--no-upstream"], {"upstream": None}),
+        (["--grace", "30s"], {"grace": 30}),
+        (["--grace", "366d", "--follow-every", "1d"], {"grace": 366 * 86_400, "follow_every": 86_400}),
+        (["--follow-every", "10s", "--no-exclusive", "--no-issuer-log", "--no-expect-every"], {}),
+        (["--expect-every", "24h"], {"expect_every": 86_400}),
         (["--scheme", "token", "--header", "X-T"], {"scheme": "token", "scheme_options": {"header": "x-t"}}),
         (
             ["--scheme", "timestamped-hmac", "--header", "x", "--no-account", "--no-rate-limit"],
@@ -306,6 +313,15 @@ def test_a_secret_is_rotated_to_one_that_is_given(commands: Commands) -> None:
         (("set", "shop", "--rate-limit", "1", "--no-rate-limit"), 2, "give --rate-limit or --no-rate-limit, not both"),
         (("set", "shop", "--upstream", "http://h", "--no-upstream"), 2, "give --upstream or --no-upstream, not both"),
         (("set", "shop", "--upstream", "h"), 1, "upstream must be a URL of at most 2048 characters"),
+        (("set", "shop", "--grace", "0"), 2, "Invalid value for '--grace': 0 is not between 1s and 366d"),
+        (("set", "shop", "--grace", "367d"), 2, "367d is not between 1s and 366d"),
+        (("set", "shop", "--grace", "60"), 2, "'60' must be a number and its unit"),
+        (("set", "shop", "--follow-every", "25h"), 2, "25h is not between 1s and 1d"),
+        (("set", "shop", "--expect-every", "0s"), 2, "0s is not between 1s and 366d"),
+        (("set", "shop", "--expect-every", "1h", "--no-expect-every"), 2, "--expect-every or --no-expect-every, not"),
+        (("set", "shop", "--exclusive"), 1, "exclusive says whose the entries of an issuer log are"),
+        (("set", "shop", "--issuer-log-from", "0"), 1, "issuer_log_from is an index in an issuer log"),
+        (("set", "shop", "--issuer-log-from", "-1"), 2, "-1 is not in the range"),
         (("add", "b", "--provider", "thanx", "--upstream", "http://h?"), 1, "upstream must be a URL"),
         (("set", "shop", "--rate-limit", "0"), 2, "0 is not in the range 1<=x<=1000000"),
         (("set", "shop", "--rate-limit", "1000001"), 2, "1000001 is not in the range"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from receiver.records.issuer_logs import Checking
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.sources import (
     NewSource,
@@ -60,6 +61,7 @@ def test_a_source_is_read_as_it_was_added(records: Records) -> None:
         rate_limit=None,
         enabled=True,
         upstream="http://h",
+        checking=Checking(None, None, exclusive=False, grace=86_400, follow_every=10, expect_every=None),
         secrets=(StoredSecret(secret.id, "first secret", None, None),),
     )
     bare = loaded[bare_id]
@@ -161,6 +163,10 @@ def test_the_version_changes_with_any_change(records: Records) -> None:
         {"scheme": "another"},
         {"environment": "live"},
         {"upstream": "http://another"},
+        {"issuer_log_id": "another"},
+        {"exclusive": True},
+        {"grace": 60},
+        {"expect_every": 60},
     ):
         with records.database.write() as tx:
             tx.execute(sa.update(sources).where(sources.c.id == source_id).values(change))

@@ -12,6 +12,7 @@ import pytest
 from receiver.intake.sources import AddedSource
 from receiver.intake.sourcing import Addition, Changes, Rotated, Rotation, settle
 from receiver.records.apikeys import create_key, parse_scopes
+from receiver.records.issuer_logs import Checking
 from receiver.records.secrets import new_secret
 from receiver.records.sources import Decision, Source
 from tests.receiver.service import ACCOUNT, Sender, Service, problem, revoked
@@ -98,6 +99,12 @@ def test_a_source_is_added(admin: Admin) -> None:
         "webhook_path": f"/webhooks/{source_id}",
         "upstream": "http://127.0.0.1:8100",
         "credential_since": None,
+        "issuer_log": None,
+        "issuer_log_from": None,
+        "exclusive": False,
+        "grace": 86_400,
+        "follow_every": 10,
+        "expect_every": None,
         "created_at": added["created_at"],
         "secrets": [{**listed, "not_before": None, "not_after": None}],
         "warnings": [],
@@ -286,6 +293,20 @@ ADD = {"name": "refused", "provider": "truthlocks", "scheme": "token", "scheme_o
         ("PATCH", {"account": ""}, "account", "1 to 256 printable characters"),
         ("PATCH", {"upstream": 80}, "upstream", "upstream must be str | null, got int"),
         ("PATCH", {"upstream": "https://h/.."}, "upstream", "upstream must have no segment . or .. in its path"),
+        ("POST", {"issuer_log": "https://h"}, "issuer_log", "issuer_log must be object | null, got str"),
+        ("POST", {"issuer_log": {"url": 1}}, "issuer_log", "issuer_log must be str | array | null, got int"),
+        ("POST", {"issuer_log": {"url": "h", "key": []}}, "issuer_log.url", "issuer_log.url must be a URL"),
+        ("POST", {"issuer_log": {"url": "http://h"}}, "issuer_log", "must say whose signatures count"),
+        ("POST", {"issuer_log_from": 1}, "issuer_log_from", "issuer_log_from is an index in an issuer log"),
+        ("POST", {"issuer_log_from": -1}, "issuer_log_from", "issuer_log_from must be int >= 0"),
+        ("POST", {"grace": 0}, "grace", "grace must be int >= 1"),
+        ("POST", {"grace": 31_622_401}, "grace", "grace must be int <= 31622400"),
+        ("POST", {"follow_every": 86_401}, "follow_every", "follow_every must be int <= 86400"),
+        ("POST", {"expect_every": 0}, "expect_every", "expect_every must be int >= 1"),
+        ("PATCH", {"exclusive": True}, "exclusive", "exclusive says whose the entries of an issuer log are"),
+        ("PATCH", {"grace": None}, "grace", "grace must be int, got null"),
+        ("PATCH", {"issuer_log_from": None}, "issuer_log_from", "issuer_log_from must be int, got null"),
+        ("PATCH", {"issuer_log": {"url": "http://h", "keys": []}}, "issuer_log", "no member 'keys' in issuer_log"),
         ("PATCH", {}, None, "The body has nothing to change; it may have scheme, scheme_options, account"),
         ("SECRETS", {"overlap_seconds": -1}, "overlap_seconds", "overlap_seconds must be int >= 0"),
         ("SECRETS", {"overlap_seconds": 31622401}, "overlap_seconds", "overlap_seconds must be int <= 31622400"),
@@ -427,6 +448,12 @@ def test_no_repr_shows_a_secret() -> None:
         "environment": "live",
         "webhook_path": "/",
         "credential_since": None,
+        "issuer_log": None,
+        "issuer_log_from": None,
+        "exclusive": False,
+        "grace": 86_400,
+        "follow_every": 10,
+        "expect_every": None,
         "created_at": "",
         "secrets": [],
         "warnings": [],
@@ -434,7 +461,10 @@ def test_no_repr_shows_a_secret() -> None:
     holders: list[object] = [
         *(asked, settle(asked), Changes(secret=secret), Rotation(secret=secret), Rotated("i", secret, [])),
         AddedSource(**source, **listed, secret=secret),
-        Decision(Source(**source, tenant="t", test=False, secrets=(new_secret(secret),)), new_secret(secret)),
+        Decision(
+            Source(**source, tenant="t", test=False, checking=Checking(), secrets=(new_secret(secret),)),
+            new_secret(secret),
+        ),
     ]
 
     assert [repr(one) for one in holders if secret in repr(one)] == []

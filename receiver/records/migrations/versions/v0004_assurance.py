@@ -12,6 +12,8 @@ depends_on = None
 
 _IS_OPEN = sa.text("due_at IS NOT NULL")
 _DUE: dict[str, Any] = {"sqlite_where": _IS_OPEN, "postgresql_where": _IS_OPEN}
+_IS_TO_ASK = sa.text("issuer_log_id IS NULL AND due_at IS NOT NULL")
+_TO_ASK: dict[str, Any] = {"sqlite_where": _IS_TO_ASK, "postgresql_where": _IS_TO_ASK}
 
 
 def upgrade() -> None:
@@ -22,6 +24,7 @@ def upgrade() -> None:
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("policy", sa.Text(), nullable=False),
         sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("identity", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.Text(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
@@ -38,7 +41,7 @@ def upgrade() -> None:
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("held_until", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("url", "policy", "origin"),
+        sa.UniqueConstraint("identity"),
     )
     op.create_table(
         "subscriptions",
@@ -52,6 +55,8 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Text(), nullable=False),
         sa.Column("log_id", sa.Integer(), nullable=False),
         sa.Column("next_index", sa.BigInteger(), nullable=False),
+        sa.Column("replay_next", sa.BigInteger(), nullable=True),
+        sa.Column("replay_end", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["log_id"], ["logs.id"]),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
         sa.PrimaryKeyConstraint("id"),
@@ -77,12 +82,19 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("due_at", sa.Text(), nullable=True),
         sa.Column("failure", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(["log_id"], ["logs.id"]),
         sa.ForeignKeyConstraint(["subscription_id"], ["subscriptions.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("subscription_id", "log_id", "log_index"),
     )
-    op.create_index("outbox_due", "outbox", ["due_at"], unique=False, **_DUE)
+    op.create_index("outbox_due", "outbox", ["subscription_id", "due_at"], unique=False, **_DUE)
+    op.create_table(
+        "heard",
+        sa.Column("source_id", sa.Text(), nullable=False),
+        sa.Column("at", sa.Text(), nullable=True),
+        sa.Column("expected_since", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["source_id"], ["sources.id"]),
+        sa.PrimaryKeyConstraint("source_id"),
+    )
     op.create_table(
         "taken_up",
         sa.Column("source_id", sa.Text(), nullable=False),
@@ -143,7 +155,9 @@ def upgrade() -> None:
     )
     op.create_index("checks_by_item", "checks", ["item_key"], unique=False)
     op.create_index("checks_by_operation", "checks", ["operation_key"], unique=False)
-    op.create_index("checks_due", "checks", ["due_at"], unique=False, **_DUE)
+    op.create_index("checks_by_state", "checks", ["tenant_id", "state"], unique=False)
+    op.create_index("checks_due", "checks", ["issuer_log_id", "due_at"], unique=False, **_DUE)
+    op.create_index("checks_to_ask", "checks", ["source_id", "due_at"], unique=False, **_TO_ASK)
     op.create_table(
         "claims",
         sa.Column("issuer_log_id", sa.Text(), nullable=False),
@@ -167,7 +181,7 @@ def upgrade() -> None:
     )
     op.create_index("claims_by_item", "claims", ["item_key"], unique=False)
     op.create_index("claims_by_operation", "claims", ["operation_key"], unique=False)
-    op.create_index("claims_due", "claims", ["due_at"], unique=False, **_DUE)
+    op.create_index("claims_due", "claims", ["issuer_log_id", "due_at"], unique=False, **_DUE)
     op.create_index("claims_of_gaps", "claims", ["gap_id"], unique=False)
     op.add_column("sources", sa.Column("issuer_log_id", sa.Text(), nullable=True))
     op.add_column("sources", sa.Column("issuer_log_from", sa.BigInteger(), nullable=True))
