@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import gc
-import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from importlib.metadata import version
@@ -21,11 +20,16 @@ from litestar.types import Message, Scope
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.access import provide_tenant
+from receiver.assurance.routes import SubscriptionsController
+from receiver.assurance.service import Assurance
 from receiver.audit.attempts import AttemptsController
 from receiver.audit.events import EventsController
+from receiver.audit.gaps import GapsController
+from receiver.audit.issuer_logs import IssuerLogsController
 from receiver.audit.proofs import ProofsController
 from receiver.audit.quarantine import QuarantineController
 from receiver.audit.tiles import TilesController
+from receiver.background import every
 from receiver.errors import EXCEPTION_HANDLERS
 from receiver.health import HealthController, unless_closed
 from receiver.intake.hotpath import HotPath
@@ -48,8 +52,6 @@ WAL_EVERY = 0.1
 USES_EVERY = 5.0
 THREADS = 16
 
-_log = logging.getLogger(__name__)
-
 
 def create_app(records: Records) -> HotPath:
     """The service over opened records, an ASGI application: the framework's, with the hot path before it.
@@ -62,6 +64,7 @@ def create_app(records: Records) -> HotPath:
     tallies = Tallies(records, intake.endpoints)
     uses = Uses(records)
     relay = Relay(records, intake.recorder, metrics)
+    assurance = Assurance(records, metrics, tallies.process_id)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
@@ -72,14 +75,15 @@ def create_app(records: Records) -> HotPath:
         await publisher.publish()
         intake.recorder.start()
         relay.start()
+        assurance.start()
         background = [
             asyncio.create_task(publisher.run()),
             asyncio.create_task(tallies.run()),
-            asyncio.create_task(_every(SOURCES_EVERY, intake.endpoints.refresh)),
-            asyncio.create_task(_every(SOURCES_EVERY, lambda: asyncio.to_thread(records.reload))),
-            asyncio.create_task(_every(SOURCES_EVERY, lambda: asyncio.to_thread(sweep_probes, records))),
-            asyncio.create_task(_every(USES_EVERY, lambda: asyncio.to_thread(uses.note))),
-            asyncio.create_task(_every(WAL_EVERY, lambda: asyncio.to_thread(records.database.checkpoint_wal))),
+            asyncio.create_task(every(SOURCES_EVERY, intake.endpoints.refresh)),
+            asyncio.create_task(every(SOURCES_EVERY, lambda: asyncio.to_thread(records.reload))),
+            asyncio.create_task(every(SOURCES_EVERY, lambda: asyncio.to_thread(sweep_probes, records))),
+            asyncio.create_task(every(USES_EVERY, lambda: asyncio.to_thread(uses.note))),
+            asyncio.create_task(every(WAL_EVERY, lambda: asyncio.to_thread(records.database.checkpoint_wal))),
         ]
         # What is here now stays: the collector need not look at it again while deliveries come in.
         gc.collect()
@@ -91,6 +95,7 @@ def create_app(records: Records) -> HotPath:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await assurance.stop()
             await relay.stop()
             await intake.recorder.stop()
             await tallies.stop()
@@ -106,6 +111,9 @@ def create_app(records: Records) -> HotPath:
             EventsController,
             QuarantineController,
             AttemptsController,
+            SubscriptionsController,
+            GapsController,
+            IssuerLogsController,
             ReprocessingController,
             ProofsController,
             TilesController,
@@ -121,6 +129,7 @@ def create_app(records: Records) -> HotPath:
                 "publisher": publisher,
                 "intake": intake,
                 "relay": relay,
+                "assurance": assurance,
                 "metrics": metrics,
                 "uses": uses,
             },
@@ -170,19 +179,3 @@ async def _as_every_404(response: Response[Any]) -> Response[Any]:
     if response.status_code == HTTPStatus.NOT_FOUND:
         raise NotFoundException
     return response
-
-
-async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Do that work for ever; a failure is logged once, and the next turn tries again."""
-    logged = ""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await work()
-        except Exception as error:  # noqa: BLE001  (a database out of reach now is back later)
-            said = f"{type(error).__name__}: {error}"
-            if said != logged:
-                _log.warning("%s", said)
-            logged = said
-        else:
-            logged = ""

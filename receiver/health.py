@@ -14,6 +14,7 @@ from litestar.types import ASGIApp
 from receiver import problems
 from receiver.access import authorize
 from receiver.answer import Answer
+from receiver.assurance.service import Assurance
 from receiver.intake.service import Intake
 from receiver.metrics import CONTENT_TYPE, Metrics
 from receiver.publishing import Publisher
@@ -31,13 +32,17 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Whether deliveries can be kept and proved; each check is `ok`, or says what is wrong."""
+    """Whether deliveries can be kept and proved; each check is `ok`, or says what is wrong.
+
+    What is wrong with issuers' logs is nothing that keeps deliveries from being taken: it does not count.
+    """
 
     status: str
     database: str
     log: str
     published: str
     guard: str
+    issuer_logs: str
 
 
 async def unless_closed(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -65,7 +70,7 @@ class HealthController(Controller):
     )
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
         state = request.app.state
-        found = await asyncio.to_thread(_check, state.records, state.intake, state.publisher)
+        found = await asyncio.to_thread(_check, state.records, state.intake, state.publisher, state.assurance)
         return Response(found, status_code=200 if found.status == "ok" else 503, headers={"cache-control": "no-store"})
 
     @get(
@@ -81,7 +86,7 @@ class HealthController(Controller):
         return cast("ASGIApp", Answer(200, metrics.render(), ((b"content-type", CONTENT_TYPE.encode()),)))
 
 
-def _check(records: Records, intake: Intake, publisher: Publisher) -> Ready:
+def _check(records: Records, intake: Intake, publisher: Publisher, assurance: Assurance) -> Ready:
     database = log = published = guard = "ok"
     try:
         with records.database.read() as tx:
@@ -104,4 +109,4 @@ def _check(records: Records, intake: Intake, publisher: Publisher) -> Ready:
     if unguarded:
         guard = ", ".join(unguarded)
     good = (database, log, published, guard) == ("ok", "ok", "ok", "ok")
-    return Ready("ok" if good else "not ready", database, log, published, guard)
+    return Ready("ok" if good else "not ready", database, log, published, guard, assurance.word)

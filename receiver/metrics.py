@@ -34,6 +34,18 @@ class Metrics:
         self.pending_answers = Gauge(
             "rescind_relay_pending", "Answers to calls that could not be recorded yet.", registry=self.registry
         )
+        self.record_asks = Counter(
+            "rescind_record_asks",
+            "Events about which a provider's own record was asked, by what came of it.",
+            ("provider", "outcome"),
+            registry=self.registry,
+        )
+        self.proof_bundles = Counter(
+            "rescind_proof_bundles",
+            "Proof bundles that a provider was asked for, by what came of it.",
+            ("provider", "result"),
+            registry=self.registry,
+        )
         self.batch_size = Histogram(
             "rescind_batch_size",
             "Deliveries written in one transaction.",
@@ -53,6 +65,16 @@ class Metrics:
         )
         self.publish_failures = Counter(
             "rescind_publish_failures", "Checkpoints that could not be signed.", ("tenant",), registry=self.registry
+        )
+
+        self.messages = Counter(
+            "rescind_messages",
+            "Messages to subscriptions, by what became of each try: taken, not_taken, given_up.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.messages_waiting = Gauge(
+            "rescind_messages_waiting", "Messages to subscriptions that wait to be taken.", registry=self.registry
         )
 
     def render(self) -> bytes:

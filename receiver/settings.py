@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     queue: int = Field(default=4096, ge=1)  # deliveries waiting to be recorded, before 503
     refusals_per_minute: int = Field(default=600, ge=1)  # 401s and 404s for one address, before 429
     trusted_proxies: str = ""  # addresses or networks, separated by commas, whose X-Forwarded-For is believed
+    subscription_networks: str = ""  # addresses or networks, separated by commas, that subscriptions may call besides
     public_log: bool = True  # False: checkpoint and tiles need a key with scope `audit`
     public_metrics: bool = True  # False: /metrics, /health/ready, /schema need a key with scope `operate`
 
@@ -52,7 +53,7 @@ class Settings(BaseSettings):
         path = str(self.data / "rescind.db").replace("%", "%25").replace("?", "%3F")
         return self.database_url or f"sqlite:///{path}"
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "subscription_networks")
     @classmethod
     def _are_networks(cls, value: str) -> str:
         for one in value.split(","):

@@ -4,16 +4,19 @@ import click
 
 from receiver.cli.credential import credential
 from receiver.cli.demo import demo
+from receiver.cli.issuer_log import issuer_log
 from receiver.cli.keys import key, log_key
 from receiver.cli.maintenance import fsck, init, migrate, recover
 from receiver.cli.probe import probe
 from receiver.cli.quarantine import quarantine
+from receiver.cli.reconcile import reconcile
 from receiver.cli.relay import relay
 from receiver.cli.sandbox import sandbox, sandbox_log_key
 from receiver.cli.serving import serve
 from receiver.cli.settle import settle
 from receiver.cli.source_changes import disable, enable, rotate_, set_
 from receiver.cli.sources import source
+from receiver.cli.subscription import subscription
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -29,15 +32,18 @@ for command in (
     demo,
     fsck,
     init,
+    issuer_log,
     key,
     log_key,
     migrate,
     quarantine,
+    reconcile,
     recover,
     relay,
     sandbox,
     sandbox_log_key,
     serve,
     source,
+    subscription,
 ):
     cli.add_command(command)

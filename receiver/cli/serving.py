@@ -21,6 +21,7 @@ def serve(data: Path | None, host: str, port: int) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # what was tried again in vain, whoever asked for it says
     with opened(data) as records:
         try:
             listening = listen(host, port)

@@ -18,7 +18,7 @@ from receiver.intake.submission import Outcome, Submission
 from receiver.records.opening import Records, Tenant
 from receiver.records.sources import relay_source
 from receiver.relay.settling import Settled, Settler, must_be_attempts, open_attempts
-from receiver.relay.upstream import Upstream
+from receiver.upstream import Upstream
 from translog.cli import printable as on_one_line
 
 UNDER_WAY = "under_way"

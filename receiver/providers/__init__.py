@@ -194,7 +194,7 @@ class Bundle:
     read: Callable[[Claim, dict[str, Json]], Inclusion | Unfit]
     """The proof in an answer, 200; never raises."""
     unchecked: tuple[str, ...]
-    """What of it cannot be checked, since the provider does not document how, in the words of an auditor."""
+    """What of it cannot be checked, since the provider does not document how: `leaf_encoding` and the like."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """To send besides the credential."""
 

@@ -38,6 +38,7 @@ from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case,
 from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via
 from receiver.providers import (
     Call,
+    Denied,
     Ignored,
     Inquiry,
     Lookup,
@@ -46,6 +47,7 @@ from receiver.providers import (
     Operation,
     Provider,
     Reading,
+    Record,
     Signing,
     Unfit,
     occurred_in_future,
@@ -224,8 +226,18 @@ def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
 
 def _reversals(record: Members, redemption_id: str) -> list[Members]:
     """All reversals of that redemption. Raises WrongShape, also where the record does not hold all of them."""
-    if record.inside("pagination").boolean("has_more"):
+    if _has_more(record):
         raise WrongShape("pagination.has_more is true: which of so many reversals is this call's cannot be told")
+    return _page(record, redemption_id)
+
+
+def _has_more(record: Members) -> bool:
+    """Whether a list is only the first page of it. Raises WrongShape."""
+    return record.inside("pagination").boolean("has_more")
+
+
+def _page(record: Members, redemption_id: str) -> list[Members]:
+    """The reversals in a list of that redemption's. Raises WrongShape."""
     if not record.has("data"):
         raise WrongShape("data is missing")
     reversals: list[Members] = []
@@ -237,6 +249,35 @@ def _reversals(record: Members, redemption_id: str) -> list[Members]:
             raise WrongShape(f"{reversal.path}redemption_id is not the one asked for")
         reversals.append(reversal)
     return reversals
+
+
+def _list(redemption_id: str) -> str:
+    """Where the reversals of a redemption are listed, as many as are listed at once."""
+    return f"/v1/redemptions/{quote(redemption_id, safe='')}/reversals?limit={_PAGE}"
+
+
+def _listed(claim: Claim) -> str | None:
+    """Where the reversal of a claim is shown, which its id tells from the others of the redemption."""
+    return _list(claim.item.id) if claim.item.type == "redemption" and claim.operation is not None else None
+
+
+def _recorded(claim: Claim, document: dict[str, Json]) -> Claim | Denied | Unfit:
+    """The reversal of that id; where the list is complete and does not hold it, it was never made."""
+    try:
+        record = Members(document)
+        page = _page(record, claim.item.id)
+        ours = [one for one in page if one_case(one.text("id")) == one_case(claim.operation or "")]
+        if len(ours) > 1:
+            raise WrongShape(f"{len(ours)} of the reversals have the id {claim.operation!a}")
+        if not ours and (_has_more(record) or len(page) >= _PAGE):
+            raise WrongShape("the reversal is not on the first page of the list, which says nothing of the others")
+        shown = _reversal(ours[0], None).event if ours else None
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+    if shown is None:
+        return Denied(f"none of the redemption's reversals ({len(page)}) has that id")
+    amount, quantity, at = shown.amount, shown.quantity, shown.occurred_at
+    return replace(claim, account=None, effect=Effect.REVERSED, amount=amount, quantity=quantity, at=at)
 
 
 def _may_be_ours(reversal: Members, inquiry: Inquiry) -> bool:
@@ -405,6 +446,7 @@ PROVIDER = Provider(
     read=_read,
     check=_check,
     entry=_entry,
+    record=Record(target=_listed, read=_recorded),
     operation=Operation(
         title="Reverse redemption",
         method="POST",
@@ -415,7 +457,7 @@ PROVIDER = Provider(
         read=_read_answer,
         idempotency_member=_IDEMPOTENCY_KEY,
         lookup=Lookup(
-            target=lambda path, _request: f"/v1/redemptions/{quote(path['id'], safe='')}/reversals?limit={_PAGE}",
+            target=lambda path, _request: _list(path["id"]),
             read=_read_record,
         ),
     ),

@@ -30,10 +30,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape, plain_entry
 from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import (
     Call,
+    Denied,
     Ignored,
     Inquiry,
     Lookup,
@@ -42,6 +45,7 @@ from receiver.providers import (
     Operation,
     Provider,
     Reading,
+    Record,
     Signing,
     Unfit,
     occurred_in_future,
@@ -149,8 +153,12 @@ def _read_answer(call: Call) -> Notice | Unfit:
 def _target(path: Mapping[str, str], request: dict[str, Json]) -> str:
     """The job, of the merchant that the call named; one that named none was refused, and this will be as well."""
     merchant = request.get("merchant_id")
-    query = f"?merchant_id={quote(merchant, safe='')}" if isinstance(merchant, str) else ""
-    return f"/partner/issuance_jobs/{quote(path['id'], safe='')}{query}"
+    return _shown_at(path["id"], merchant if isinstance(merchant, str) else None)
+
+
+def _shown_at(job_id: str, merchant: str | None) -> str:
+    query = "" if merchant is None else f"?merchant_id={quote(merchant, safe='')}"
+    return f"/partner/issuance_jobs/{quote(job_id, safe='')}{query}"
 
 
 def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
@@ -169,6 +177,29 @@ def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
         return NotDone(f"the job is {state}, which was begun before it, or by another call")
     # A record is read again and again: what is kept of it is its content, for the rest may change in the same state.
     return Notice(event, _key(event), digest({"account": event.account, **event.details}), Via.POLL)
+
+
+def _job(claim: Claim) -> str | None:
+    """Where the job of a claim is shown: to whoever names its merchant."""
+    if claim.item.type != "issuance_job" or claim.account is None:
+        return None
+    return _shown_at(claim.item.id, claim.account)
+
+
+def _recorded(claim: Claim, document: dict[str, Json]) -> Claim | Denied | Unfit:
+    """What the job says of its revocation, as it is: it has but one, which is under way or done."""
+    try:
+        job = Members(document).inside("issuance_job")
+        if job.text("id") != claim.item.id:
+            raise WrongShape(f"{job.path}id is not the one asked for")
+        state = job.text("state")
+        if state in _NOT_REVOKED:
+            return Denied(f"the job is {state}, neither revoking nor revoked")
+        shown = _revocation(job, None, None, {})
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+    effect = shown.effect or claim.effect
+    return replace(claim, account=shown.account, effect=effect, amount=None, quantity=shown.quantity, at=None)
 
 
 def _revocation(job: Members, name: str | None, request: Members | None, more: dict[str, Json]) -> Event:
@@ -328,6 +359,7 @@ PROVIDER = Provider(
     read=_read,
     check=_check,
     entry=_entry,
+    record=Record(target=_job, read=_recorded, headers={"Accept-Version": _VERSION}),
     operation=Operation(
         title="Revoke issuance job",
         method="POST",

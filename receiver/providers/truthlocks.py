@@ -14,11 +14,21 @@ Documented ("Get Receipt"): `GET /v1/receipts/{id}` shows a receipt's record, wi
 `active`, `revoked`, `superseded` or `redacted`. Of the members that the page lists, none is the time of a revocation,
 its reason, or the call that made it; a record that brings `revoked_at` is read as the webhook is.
 
+Documented ("Receipt Proof Bundle", "Truth Explorer", "Proof Bundle Format"): `GET /v1/receipts/{id}/proof-bundle` shows
+that a receipt is in the transparency log, a tree of RFC 6962, whose hashes are hex, in one of the pages' examples with
+`sha256:` before the digits:
+
+    {"receipt": {"receipt_id": "<uuid>", …}, "transparency_log": {"log_id", "leaf_index", "leaf_hash",
+     "inclusion_proof": ["<hash>", …],
+     "checkpoint": {"tree_size", "root_hash", "timestamp", "signature", "sig_kid"}}, …}
+
 Not documented: over which bytes, and in which encoding, the HMAC-SHA256 in `X-Truthlocks-Signature` is made, so a
-source's configuration must say it; and any time but `revoked_at`, so a type of another kind has a time only if it
-brings that one.
+source's configuration must say it; any time but `revoked_at`, so a type of another kind has a time only if it brings
+that one; how a leaf of the log is encoded, so what the leaf of a proof bundle says, the minting or the revocation,
+cannot be told; and which bytes the signature of a checkpoint is over.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,8 +39,11 @@ from msgspec.structs import replace
 from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case, plain_entry
 from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import (
+    Bundle,
     Call,
+    Denied,
     Ignored,
+    Inclusion,
     Inquiry,
     Lookup,
     NotDone,
@@ -38,6 +51,7 @@ from receiver.providers import (
     Operation,
     Provider,
     Reading,
+    Record,
     Signing,
     Unfit,
     occurred_in_future,
@@ -76,6 +90,10 @@ _TYPES = {
 _RECORDED = _Type(Kind.REVOCATION, Effect.REVOKED, "receipt", timed=False)
 _RECORDED_MEMBERS = ("receipt_id", "receipt_type", "tenant_id", "status", "revoked_at")
 _NOT_REVOKED = ("active", "superseded", "redacted")
+
+_HASH = re.compile("(?:sha256:)?([0-9a-fA-F]{64})")
+_MAX_HASHES = 63
+"""A path from a leaf to its root is no longer: then it leads through more leaves than there can be."""
 
 _BEHIND = timedelta(seconds=60)
 """How far the provider's clock may stand behind ours."""
@@ -156,19 +174,25 @@ def _read_record(inquiry: Inquiry) -> Notice | NotDone | Unfit:
     """
     try:
         record = Members({name: inquiry.record[name] for name in _RECORDED_MEMBERS if name in inquiry.record})
-        if one_case(record.text("receipt_id")) != one_case(inquiry.path.get("id", "")):
-            raise WrongShape("receipt_id is not the one asked for")
-        status = record.text("status")
+        status = _status(record, inquiry.path.get("id", ""))
         if status == "revoked":
             notice = replace(_notice(record, "receipt.revoked", _RECORDED), via=Via.POLL)
             return notice if (by_another := _by_another(notice.event, inquiry)) is None else by_another
-        if status not in _NOT_REVOKED:
-            raise WrongShape(f"status is {status!a}; it must be one of revoked, {', '.join(_NOT_REVOKED)}")
-        if record.has("revoked_at"):
-            raise WrongShape(f"status is {status!a}, but revoked_at is there")
     except WrongShape as error:
         return Unfit("wrong_shape", str(error))
     return NotDone(f"the receipt is {status}, not revoked")
+
+
+def _status(record: Members, receipt_id: str) -> str:
+    """The state that the record of that receipt says it is in. Raises WrongShape."""
+    if one_case(record.text("receipt_id")) != one_case(receipt_id):
+        raise WrongShape("receipt_id is not the one asked for")
+    status = record.text("status")
+    if status != "revoked" and status not in _NOT_REVOKED:
+        raise WrongShape(f"status is {status!a}; it must be one of revoked, {', '.join(_NOT_REVOKED)}")
+    if status != "revoked" and record.has("revoked_at"):
+        raise WrongShape(f"status is {status!a}, but revoked_at is there")
+    return status
 
 
 def _by_another(event: Event, inquiry: Inquiry) -> NotDone | None:
@@ -178,6 +202,57 @@ def _by_another(event: Event, inquiry: Inquiry) -> NotDone | None:
     if event.occurred_at is not None and event.occurred_at < inquiry.called_at - _BEHIND:
         return NotDone(f"the receipt was revoked before it, at {format_time(event.occurred_at)}")
     return None
+
+
+def _receipt(claim: Claim, behind: str = "") -> str | None:
+    """Where the receipt of a claim is shown; only receipts have a documented GET that shows their state."""
+    return f"/v1/receipts/{quote(claim.item.id, safe='')}{behind}" if claim.item.type == "receipt" else None
+
+
+def _recorded(claim: Claim, document: dict[str, Json]) -> Claim | Denied | Unfit:
+    """What the receipt's record says of its revocation, which a receipt has but one of."""
+    try:
+        record = Members(document)
+        status = _status(record, claim.item.id)
+        if status != "revoked":
+            return Denied(f"the receipt is {status}, not revoked")
+        account, at = record.optional_text("tenant_id"), record.optional_moment("revoked_at")
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+    return replace(claim, account=account, effect=Effect.REVOKED, amount=None, quantity=None, at=at)
+
+
+def _included(claim: Claim, document: dict[str, Json]) -> Inclusion | Unfit:
+    """The proof in a receipt's bundle: that a leaf is in the log. What the leaf says is not told by it."""
+    try:
+        bundle = Members(document)
+        if one_case(bundle.inside("receipt").text("receipt_id")) != one_case(claim.item.id):
+            raise WrongShape("receipt.receipt_id is not the one asked for")
+        log = bundle.inside("transparency_log")
+        checkpoint = log.inside("checkpoint")
+        if not isinstance(log.document.get("inclusion_proof"), list):  # a tree of one leaf has an empty one
+            raise WrongShape(f"{log.path}inclusion_proof is not an array")
+        hashes = log.items("inclusion_proof")
+        if len(hashes) > _MAX_HASHES:
+            raise WrongShape(f"{log.path}inclusion_proof has {len(hashes)} hashes; it may have at most {_MAX_HASHES}")
+        return Inclusion(
+            log=log.text("log_id"),
+            index=log.integer("leaf_index"),
+            leaf_hash=_hash(log.text("leaf_hash"), f"{log.path}leaf_hash"),
+            hashes=tuple(_hash(one, f"{log.path}inclusion_proof[{place}]") for place, one in enumerate(hashes)),
+            size=checkpoint.integer("tree_size"),
+            root=_hash(checkpoint.text("root_hash"), f"{checkpoint.path}root_hash"),
+        )
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
+
+
+def _hash(value: Json, path: str) -> bytes:
+    """The 32 bytes of a hash in hex, the only spelling that is documented, with `sha256:` before it or without."""
+    found = _HASH.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise WrongShape(f"{path} is not a SHA-256 hash in hex")
+    return bytes.fromhex(found[1])
 
 
 def _check(event: Event, received_at: datetime, replay_window: int, history: Sequence[Past]) -> tuple[Breach, ...]:
@@ -231,6 +306,12 @@ PROVIDER = Provider(
     read=_read,
     check=_check,
     entry=_entry,
+    record=Record(target=_receipt, read=_recorded),
+    bundle=Bundle(
+        target=lambda claim: _receipt(claim, "/proof-bundle"),
+        read=_included,
+        unchecked=("leaf_encoding", "checkpoint_signature"),
+    ),
     operation=Operation(
         title="Revoke receipt",
         method="POST",

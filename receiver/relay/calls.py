@@ -14,7 +14,6 @@ Nothing here reaches anything outside.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 from uuid import uuid4
 
@@ -22,9 +21,7 @@ from receiver.events import Item
 from receiver.providers import Operation
 from receiver.records.attempts import METHOD, PATH
 from receiver.strictjson import Json, NotJson, parse
-
-Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
-"""Names and values as they are on the wire, in order; a name in any case, and more than once."""
+from receiver.upstream import IDENTITY, Headers, credentials_in, end_to_end
 
 MAX_PARAMETER = 256
 """Characters of a parameter in a path, decoded."""
@@ -35,31 +32,6 @@ MAX_KEPT = 1024
 KEY_HEADER = "x-rescind-key"
 """What the caller's API key of this receiver comes in: it never goes out."""
 
-REMOVED = b"[removed]"
-"""What is kept in place of a credential that an answer repeats."""
-
-SHORTEST_CREDENTIAL = 8
-"""Bytes of a credential that is looked for in answers: a shorter one may be there by chance."""
-
-IDENTITY = (b"accept-encoding", b"identity")
-"""Goes out with every request: an answer is kept as it was said, and read without decoding."""
-
-# Those of RFC 9110 section 7.6.1, those of section 11.7 and the older one that say the same to a proxy; and the length,
-# which whoever writes the body says.
-_OF_ONE_CONNECTION = frozenset(
-    (
-        b"connection",
-        b"content-length",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
 _NOT_PASSED_ON = frozenset((b"host", b"expect", b"accept-encoding", KEY_HEADER.encode()))
 
 # With these some servers take another method or path for the request's than it has: it would be another operation.
@@ -101,6 +73,11 @@ class Outgoing:
     """What the call is about."""
 
     @property
+    def method(self) -> str:
+        """The operation's."""
+        return self.operation.method
+
+    @property
     def kept(self) -> tuple[tuple[str, str], ...]:
         """What is kept of the request besides its body: method, path, idempotency header and content type.
 
@@ -118,14 +95,6 @@ class Outgoing:
     def credentials(self) -> list[bytes]:
         """What of its headers must not be kept: the credentials, also without what says their kind (`Bearer`)."""
         return credentials_in(self.headers, self.operation)
-
-
-def credentials_in(headers: Iterable[tuple[bytes, bytes]], operation: Operation) -> list[bytes]:
-    """The values of those headers in which the provider's credentials are, the longest first."""
-    names = {name.encode() for name in operation.credentials}
-    values = [value for name, value in headers if name.lower() in names]
-    parts = {part for value in values for part in (value, value.partition(b" ")[2].strip())}
-    return sorted((part for part in parts if len(part) >= SHORTEST_CREDENTIAL), key=len, reverse=True)
 
 
 def find(operation: Operation, method: str, path: str, query: str) -> dict[str, str] | None:
@@ -205,21 +174,6 @@ def prepare(
         made_key=made is not None,
         item=item,
     )
-
-
-def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The headers of a request or an answer without those of one connection, and without the body's length."""
-    given = tuple(headers)
-    listed = b",".join(value for name, value in given if name.lower() == b"connection")
-    dropped = _OF_ONE_CONNECTION | {option.strip().lower() for option in listed.split(b",")}
-    return tuple(pair for pair in given if pair[0].lower() not in dropped)
-
-
-def without(body: bytes, credentials: Iterable[bytes]) -> bytes:
-    """An answer's body as it may be kept: where it repeats a credential, `REMOVED` stands in its place."""
-    for credential in credentials:
-        body = body.replace(credential, REMOVED)
-    return body
 
 
 def _may_pass(name: bytes) -> bool:

@@ -4,10 +4,9 @@ A call is due when its row says so (`attempts.next_at`), and the one looks who p
 depends on what is known: of a call of unknown outcome, of one that is followed, and of one that had no effect by the
 provider's record, which is in doubt.
 
-Upstreams may be slow, or not answer at all. So sources take turns, and a tenant has its share of them and no more.
+Upstreams may be slow, or not answer at all. So sources take turns (`receiver.turns`).
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,13 +17,7 @@ import sqlalchemy as sa
 from receiver.events import format_time, parse_time
 from receiver.records.attempts import FOLLOW_AFTER, Ended
 from receiver.records.tables import attempts, deliveries, sources
-
-AT_ONCE = 16
-"""Sources that are asked at the same time; of each, one call after the other. So none is asked for more at a time than
-by one patient caller."""
-
-OF_ONE_TENANT = 4
-"""Of these at most so many are one tenant's: upstreams that do not answer hold up none of the others' calls."""
+from receiver.turns import Waiting, first_come
 
 A_TURN = 64
 """Calls that a source's turn is about at most."""
@@ -88,20 +81,13 @@ def is_followed(outcome: Ended | None) -> bool:
 
 
 def turns(tx: sa.Connection, now: datetime, busy: Mapping[str, int], last: Mapping[str, int]) -> list[Turn]:
-    """The turns that begin now.
-
-    `busy` are the sources whose turn it is already, with the ids of their tenants. Of the others those come first that
-    have not had one for the longest time, by `last`: a number for each source that had one, higher for a later one.
-    """
+    """The turns that begin now, given what `receiver.turns.first_come` is."""
     at = {"now": format_time(now)}
-    of_tenant = Counter(busy.values())
-    waiting = [row for row in tx.execute(_WAITING, at).all() if row.source_id not in busy]
+    waiting = (Waiting(row.source_id, row.tenant_id, row.next_at) for row in tx.execute(_WAITING, at).all())
     found: list[Turn] = []
-    for row in sorted(waiting, key=lambda row: (last.get(row.source_id, 0), row.next_at)):
-        if len(busy) + len(found) < AT_ONCE and of_tenant[row.tenant_id] < OF_ONE_TENANT:
-            of_tenant[row.tenant_id] += 1
-            calls = tx.execute(_DUE, {**at, "source": row.source_id}).all()
-            found.append(Turn(row.source_id, row.tenant_id, tuple(map(_due, calls))))
+    for one in first_come(waiting, busy, last):
+        calls = tx.execute(_DUE, {**at, "source": one.source_id}).all()
+        found.append(Turn(one.source_id, one.tenant_id, tuple(map(_due, calls))))
     return found
 
 

@@ -29,11 +29,11 @@ from receiver.records.keyed import idempotency_key
 from receiver.records.opening import Records
 from receiver.relay import entries
 from receiver.relay.answers import Answers
-from receiver.relay.calls import Outgoing, without
+from receiver.relay.calls import Outgoing
 from receiver.relay.entries import LATE, SETTLE_MARGIN, Party
 from receiver.relay.pending import Held
 from receiver.relay.settling import Settler
-from receiver.relay.upstream import Answer, NotSent, Unknown, Upstream
+from receiver.upstream import Answer, NotSent, Unknown, Upstream, without
 
 RETRY_AFTER = 5  # seconds, when nothing was passed on
 MOST_AT_ONCE = 64  # calls of one source that are under way: a slow upstream is to be no other source's business

@@ -38,19 +38,12 @@ from receiver.records.sources import relay_source
 from receiver.records.tables import attempts, deliveries, sources, tenants
 from receiver.records.vault import VaultError
 from receiver.relay import entries
-from receiver.relay.calls import credentials_in, without
 from receiver.relay.due import Due, Turn, claim, is_followed, turns
 from receiver.relay.entries import Party
 from receiver.relay.others import acts_beside, told_by_another
-from receiver.relay.upstream import Answer, Upstream
 from receiver.strictjson import Json, NotJson, parse
-
-EVERY = 0.5
-"""Seconds between two looks at what is due: what was begun is often over in a second or two."""
-
-TURN = 5.0
-"""Seconds after which a source's turn is over, and those that wait for one have theirs first: it is enough for what
-answers, and of what does not answer one call is asked for at a time."""
+from receiver.turns import TURN, Turns, Warnings
+from receiver.upstream import Answer, Upstream, credentials_in, without
 
 Record: TypeAlias = Callable[[Submission], Awaitable[Outcome]]
 
@@ -131,14 +124,6 @@ class _Question:
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Busy:
-    """A source whose calls are being looked at."""
-
-    tenant_id: int
-    task: asyncio.Task[None]
-
-
 class Settler:
     """Settles and follows calls. Used on one loop; the database is asked in threads."""
 
@@ -147,31 +132,11 @@ class Settler:
         self._records = records
         self._upstream = upstream
         self._record = record
-        self._warned: dict[str, set[str]] = {}  # by source: what was logged since it last went well
-        self._last: dict[str, int] = {}  # by source: which turn of all was its last
+        self._warnings = Warnings(_log, "what became of calls{} is not found out")
 
     async def run(self) -> None:
         """Look at what is due, for ever. What fails is logged once, and tried again later."""
-        busy: dict[str, _Busy] = {}
-        try:
-            while True:
-                await asyncio.sleep(EVERY)
-                busy = {source_id: one for source_id, one in busy.items() if not one.task.done()}
-                try:
-                    tenants_of = {source_id: one.tenant_id for source_id, one in busy.items()}
-                    begun = await asyncio.to_thread(self._begun, tenants_of)
-                except Exception as error:  # noqa: BLE001  (a database out of reach now is back later)
-                    self._warn("", f"{type(error).__name__}: {error}")
-                    continue
-                self._warned.pop("", None)
-                for turn in begun:
-                    self._last[turn.source_id] = max(self._last.values(), default=0) + 1
-                    task = asyncio.create_task(self._look_at(turn.source_id, turn.calls))
-                    busy[turn.source_id] = _Busy(turn.tenant_id, task)
-        finally:
-            for one in busy.values():
-                one.task.cancel()
-            await asyncio.gather(*(one.task for one in busy.values()), return_exceptions=True)
+        await Turns(self._begun, self._look_at, self._warnings).run()
 
     async def settle(self, attempt_id: str) -> Settled:
         """Look at one call now, whether it is due or not, and record what is found out.
@@ -188,14 +153,14 @@ class Settler:
 
     # ---- what is due ------------------------------------------------------------------------------------------------
 
-    def _begun(self, busy: Mapping[str, int]) -> list[Turn]:
+    def _begun(self, busy: Mapping[str, int], last: Mapping[str, int]) -> list[Turn]:
         with self._records.database.read() as tx:
-            return turns(tx, datetime.now(UTC), busy, self._last)
+            return turns(tx, datetime.now(UTC), busy, last)
 
-    async def _look_at(self, source_id: str, due: Sequence[Due]) -> None:
+    async def _look_at(self, turn: Turn) -> None:
         loop = asyncio.get_running_loop()
         over = loop.time() + TURN
-        for one in due:
+        for one in turn.calls:
             if loop.time() >= over:  # the others are due as they were
                 return
             try:
@@ -203,23 +168,16 @@ class Settler:
                     continue
                 settled = await self.settle(one.id)
             except Exception as error:  # noqa: BLE001  (of this one, which is due again later; the others are now)
-                self._warn(source_id, f"{type(error).__name__}: {error}")
+                self._warnings.warn(turn.source_id, f"{type(error).__name__}: {error}")
                 continue
             if settled.failed:
-                self._warn(source_id, settled.said)
+                self._warnings.warn(turn.source_id, settled.said)
             else:
-                self._warned.pop(source_id, None)
+                self._warnings.went_well(turn.source_id)
 
     def _claim(self, due: Due) -> bool:
         with self._records.database.write() as tx:
             return claim(tx, due, datetime.now(UTC))
-
-    def _warn(self, source_id: str, said: str) -> None:
-        warned = self._warned.setdefault(source_id, set())
-        if said not in warned:
-            warned.add(said)
-            of = f" to source {source_id}" if source_id else ""
-            _log.warning("what became of calls%s is not found out: %s", of, said)
 
     # ---- what there is to settle ------------------------------------------------------------------------------------
 

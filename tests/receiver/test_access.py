@@ -13,10 +13,12 @@ import pytest
 import sqlalchemy as sa
 
 from receiver import app
-from receiver.events import format_time
+from receiver.assurance.subscribing import Subscribe, subscribe
+from receiver.events import Effect, Item, format_time
 from receiver.records.apikeys import create_key, list_keys, parse_scopes, revoke_key
 from receiver.records.opening import Records
 from receiver.records.tables import api_keys
+from tests.receiver.claims import Issuer, check, forked
 from tests.receiver.passed_on import Calls
 from tests.receiver.service import Service, problem, receipt_id, revoked, running, settings_in, until
 from translog.merkle import leaf_hash
@@ -28,6 +30,11 @@ GUARDED = [
     "/v1/items/truthlocks/receipt/x",
     "/v1/quarantine",
     "/v1/quarantine/0198a1b2-0000-7000-8000-000000000000",
+    "/v1/gaps",
+    "/v1/gaps/0198a1b2-0000-7000-8000-000000000000",
+    "/v1/issuer-logs",
+    "/v1/issuer-logs/0198a1b2-0000-7000-8000-000000000000",
+    "/v1/issuer-logs/0198a1b2-0000-7000-8000-000000000000/fork",
     "/v1/log/proofs/inclusion?index=0",
     "/v1/log/proofs/consistency?old_size=0",
 ]
@@ -209,7 +216,9 @@ ANOTHER = "tenant-alpha"
 
 @pytest.fixture(scope="module")
 def theirs(either_service: Service) -> Theirs:
-    """A tenant with an event, a mismatch, a test, a delivery in quarantine, and a call that was passed on."""
+    """A tenant with an event, a mismatch, a test, a delivery in quarantine, a call that was passed on, a gap, an
+    issuer's log that has forked, and a subscription.
+    """
     receipt, account, kind = receipt_id(), receipt_id(), "alpha_receipt"
     sender = either_service.add_source(ANOTHER, account=account)
     tests = either_service.add_source(ANOTHER, account=account, test=True)
@@ -219,15 +228,31 @@ def theirs(either_service: Service) -> Theirs:
         sender.post(body)
     tests.post(revoked(**members))
     Calls(either_service, sender).begin()
+    issuers = [Issuer(either_service.records), Issuer(either_service.records)]
+    naming = [issuer.source("truthlocks", account, ANOTHER).endpoint.source.id for issuer in issuers]
+    issuers[0].says("truthlocks", Effect.REVOKED, Item("receipt", receipt_id()), account=account)
+    issuers[0].read_at("2027-01-01T00:00:00.000000Z")
+    forked(either_service.records, issuers[1])
+    check(either_service.records)
+    gap = either_service.client.get("/v1/gaps", headers=either_service.key(tenant=ANOTHER)).json()["items"][0]["id"]
+    asked = Subscribe(name="alpha-subscription", url=f"https://{ANOTHER}.example.com/hook", on=["recorded"])
+    tenant = either_service.records.tenant(ANOTHER)
+    subscription = subscribe(either_service.records, tenant, asked, resolve=somewhere).subscription
     either_service.until_published(ANOTHER)
     rows = [*sender.rows(), *tests.rows()]
     hashes = [leaf_hash(either_service.entry(row.log_index, ANOTHER)).hex() for row in rows]
-    own = (receipt, account, kind, sender.source_id, tests.source_id, *(row.id for row in rows), *hashes)
+    found = (gap, subscription.id, *naming, *(issuer.id for issuer in issuers))
+    own = (receipt, account, kind, sender.source_id, tests.source_id, *(row.id for row in rows), *hashes, *found)
     return Theirs(
         either_service.key("audit,export,operate,admin", ANOTHER),
         (*own, f"receipt:{receipt}", f"receipt_type:{kind}"),
-        frozenset({*own, ANOTHER, base64.b64encode(unread).decode()}),
+        frozenset({*own, ANOTHER, base64.b64encode(unread).decode(), *(issuer.origin for issuer in issuers)}),
     )
+
+
+def somewhere(host: str, port: int) -> list[str]:
+    """A public address, whatever is asked for."""
+    return ["93.184.215.14"]
 
 
 def routes(service: Service) -> dict[str, list[tuple[str, bool]]]:

@@ -14,7 +14,7 @@ from translog import evidence
 from translog.policy import Policy
 from translog.proof import TlogProof
 
-NONE = {"state": "none", "by": None, "since": None, "issuer_log": None, "issuer_index": None, "late": False}
+NONE = {"state": "none", "id": None, "by": None, "since": None, "issuer_log": None, "issuer_index": None, "late": False}
 LATER = RECEIVED_AT + timedelta(seconds=2 * GRACE)
 
 
@@ -85,7 +85,7 @@ def test_confirmed(story: Story) -> None:
 
     found = story.judged(event_id, "confirmed")["cross_check"]
 
-    since = found.pop("since")
+    since, leaf = found.pop("since"), found.pop("id")
     assert found == {
         "state": "confirmed",
         "by": "issuer_log",
@@ -94,6 +94,7 @@ def test_confirmed(story: Story) -> None:
         "late": False,
         "differences": [],
     }
+    assert _finding(story.source, event_id)[1] == leaf
     assert since > format_time(RECEIVED_AT)
 
 

@@ -15,6 +15,7 @@ from translog.merkle import leaf_hash
 
 NOWHERE: dict[str, Any] = {
     "state": "none",
+    "id": None,
     "by": None,
     "since": None,
     "issuer_log": None,

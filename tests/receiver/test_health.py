@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from receiver import publishing
 from tests.receiver.service import Service, problem, revoked, running, settings_in, until
 
-READY = {"status": "ok", "database": "ok", "log": "ok", "published": "ok", "guard": "ok"}
+READY = {"status": "ok", "database": "ok", "log": "ok", "published": "ok", "guard": "ok", "issuer_logs": "ok"}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The registry, and what every provider's module has to be."""
 
+import json
 import re
 from datetime import UTC, datetime
 
@@ -8,15 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver import providers
-from receiver.events import Item
+from receiver.events import Claim, Effect, Item
 from receiver.intake.schemes import scheme_from_options
-from receiver.providers import Call, Ignored, Inquiry, NotDone, Notice, Unfit
+from receiver.providers import Call, Denied, Ignored, Inclusion, Inquiry, NotDone, Notice, Unfit
 from receiver.strictjson import Json, Number
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5) | st.just(Number("1.0")),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
+)
+
+claims = st.builds(
+    Claim,
+    account=st.none() | st.text(max_size=5),
+    item=st.builds(Item, st.sampled_from(["receipt", "issuance_job", "redemption", "stamp"]), st.text(max_size=5)),
+    operation=st.none() | st.text(max_size=5),
+    effect=st.sampled_from(Effect),
+    amount=st.none() | st.just("1.00"),
+    quantity=st.none() | st.just("1"),
+    at=st.none(),
 )
 
 
@@ -69,3 +81,36 @@ def test_a_lookup_sends_no_credential_of_its_own() -> None:
         operation = providers.get(name).operation
         if operation.lookup is not None:
             assert not {header.lower() for header in operation.lookup.headers} & set(operation.credentials)
+
+
+def test_a_plain_entry_is_an_act_of_its_provider_and_nothing_to_the_others() -> None:
+    """As long as no entry of the provider's own is documented; one that is not as it must be is told of."""
+    members = {"item": {"type": "thing", "id": "1"}, "effect": "revoked", "operation": None}
+    for name in providers.names():
+        entry = json.dumps({"provider": name, **members}).encode()
+        read = {other: providers.get(other).entry(entry) for other in providers.names()}
+
+        act = Claim(None, Item("thing", "1"), None, Effect.REVOKED, None, None, None)
+        assert {other: act if other == name else None for other in providers.names()} == read
+        said = providers.get(name).entry(json.dumps({"provider": name, **members, "effect": "lost"}).encode())
+        assert isinstance(said, Unfit)
+        assert said.message.startswith("effect is 'lost'; it must be one of activated")
+
+
+@given(st.binary(max_size=20) | st.dictionaries(st.text(max_size=10), json_values, max_size=4))
+def test_no_entry_of_a_log_makes_a_provider_raise(entry: bytes | dict[str, Json]) -> None:
+    """Anybody's log may hold anything; what names the provider, too."""
+    for name in providers.names():
+        data = entry if isinstance(entry, bytes) else json.dumps({**entry, "provider": name}, default=str).encode()
+        assert isinstance(providers.get(name).entry(data), Claim | Unfit | None)
+
+
+@given(claims, st.dictionaries(st.text(max_size=10), json_values, max_size=4))
+def test_no_record_makes_a_provider_raise(claim: Claim, document: dict[str, Json]) -> None:
+    """Whatever it holds; and where to ask for it is a path, whatever is in the claim."""
+    for name in providers.names():
+        provider = providers.get(name)
+        for asked in (provider.record, provider.bundle):
+            if asked is not None:
+                assert isinstance(asked.read(claim, document), Claim | Denied | Unfit | Inclusion)
+                assert re.fullmatch(r"/[\w.~/?=&%-]+", asked.target(claim) or "/none", re.ASCII)

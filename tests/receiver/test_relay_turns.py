@@ -8,7 +8,8 @@ import pytest
 from receiver.events import format_time, parse_time
 from receiver.records.attempts import Ended
 from receiver.records.opening import Records
-from receiver.relay.due import AT_ONCE, OF_ONE_TENANT, Turn, turns
+from receiver.relay.due import Turn, turns
+from receiver.turns import AT_ONCE, OF_ONE_TENANT
 from tests.receiver.open_calls import Caller, hanging, looking, new_caller, record_of, saying, until
 from tests.receiver.upstreams import speaking
 

@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from receiver.relay import upstream as module
-from receiver.relay.upstream import MAX_ANSWER, NotSent, Result, Unknown
+from receiver import upstream as module
+from receiver.upstream import MAX_ANSWER, NotSent, Result, Unknown
 from tests.receiver.upstreams import (
     SOON,
     Behaviour,

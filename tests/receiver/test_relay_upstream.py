@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from receiver.relay.upstream import MAX_ANSWER, Result, Unknown
+from receiver.upstream import MAX_ANSWER, Result, Unknown
 from tests.receiver.upstreams import (
     PATIENCE,
     SOON,

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from tests.receiver.service import Service, problem
+
+HTTP_PAGE = Path(__file__).resolve().parents[2] / "docs" / "http.md"
 
 OPERATIONS = {
     "receiveDelivery": ("POST", "/webhooks/{source}"),
@@ -18,6 +21,12 @@ OPERATIONS = {
     "rotateSecret": ("POST", "/v1/sources/{source_id}/secrets"),
     "setCredential": ("PUT", "/v1/sources/{source_id}/credential"),
     "removeCredential": ("DELETE", "/v1/sources/{source_id}/credential"),
+    "listSubscriptions": ("GET", "/v1/subscriptions"),
+    "addSubscription": ("POST", "/v1/subscriptions"),
+    "getSubscription": ("GET", "/v1/subscriptions/{subscription_id}"),
+    "changeSubscription": ("PATCH", "/v1/subscriptions/{subscription_id}"),
+    "removeSubscription": ("DELETE", "/v1/subscriptions/{subscription_id}"),
+    "replaySubscription": ("POST", "/v1/subscriptions/{subscription_id}/replay"),
     "listEvents": ("GET", "/v1/events"),
     "getEvent": ("GET", "/v1/events/{event_id}"),
     "getEvidence": ("GET", "/v1/events/{event_id}/evidence"),
@@ -27,6 +36,11 @@ OPERATIONS = {
     "listAttempts": ("GET", "/v1/attempts"),
     "getAttempt": ("GET", "/v1/attempts/{attempt_id}"),
     "getItem": ("GET", "/v1/items/{provider}/{item_type}/{item_id}"),
+    "listGaps": ("GET", "/v1/gaps"),
+    "getGap": ("GET", "/v1/gaps/{gap_id}"),
+    "listIssuerLogs": ("GET", "/v1/issuer-logs"),
+    "getIssuerLog": ("GET", "/v1/issuer-logs/{log_id}"),
+    "getFork": ("GET", "/v1/issuer-logs/{log_id}/fork"),
     "proveInclusion": ("GET", "/v1/log/proofs/inclusion"),
     "proveConsistency": ("GET", "/v1/log/proofs/consistency"),
     "readLog": ("GET", "/log/{tenant_name}/{resource}"),
@@ -94,6 +108,33 @@ def test_every_operation_is_there(schema: dict[str, Any]) -> None:
 
     assert len(found) == len(dict(found))
     assert dict(found) == OPERATIONS
+
+
+def test_the_page_lists_every_operation() -> None:
+    """With its method and path, and nothing else but the schema itself and what HTTP gives along with a GET."""
+    listed = set(listed_on_the_page())
+
+    assert {(method, shown(path)) for method, path in OPERATIONS.values()} == listed - {
+        ("HEAD", "/log/{}/{}"),
+        ("GET", "/schema"),
+    }
+
+
+def listed_on_the_page() -> Iterator[tuple[str, str]]:
+    """Method and path of the routes in the page's first table."""
+    table = HTTP_PAGE.read_text().partition("| route |")[2].partition("\n\n")[0]
+    for row in table.splitlines()[2:]:
+        methods: list[str] = []
+        for words in map(str.split, re.findall("`([^`]+)`", row.split("|")[1])):
+            if words[0].isupper():
+                methods.append(words[0])
+            if words[-1].startswith("/"):
+                yield from ((method, shown(words[-1])) for method in methods)
+
+
+def shown(path: str) -> str:
+    """A path, whatever its parameters are called, and the rest of it where that is one."""
+    return re.sub(r"{\w+}|…", "{}", path)
 
 
 def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:

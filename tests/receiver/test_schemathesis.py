@@ -17,9 +17,12 @@ import httpx2
 import pytest
 import schemathesis
 
+from receiver.events import Effect, Item
+from tests.receiver.claims import ORGANIZATION, Issuer, check, forked
 from tests.receiver.five import FIVE, PARTIES, PartySender
 from tests.receiver.passed_on import Calls
 from tests.receiver.service import Service, running, settings_in
+from tests.receiver.subscribers import subscribe
 
 EXAMPLES = 12  # at random, for each operation
 
@@ -27,12 +30,16 @@ NOT_ALL_IN_THE_SCHEMA = {
     "listEvents": "a cursor is what an earlier answer gave",
     "listQuarantine": "the same",
     "listAttempts": "the same",
+    "listGaps": "the same",
     "proveInclusion": "of index and leaf_hash exactly one has to be given",
     "proveConsistency": "old_size is at most new_size",
     "addSource": "which options and secrets there are depends on the scheme, and that on the provider",
     "changeSource": "the same, and something has to be changed",
     "rotateSecret": "the same",
     "setCredential": "which headers carry credentials depends on the provider",
+    "addSubscription": "which URLs may be called depends on the operator, a secret is base64, and an index in the log",
+    "changeSubscription": "the same, and something has to be changed",
+    "replaySubscription": "what was passed on so far depends on the log",
 }
 """Operations that refuse what the schema would let through, each with the rule that it has no words for. Of these alone
 it is not checked that whatever is valid by the schema is accepted. Every other check is made of all of them."""
@@ -40,8 +47,9 @@ it is not checked that whatever is valid by the schema is accepted. Every other 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
-    """A service that lets one address be refused as often as it takes."""
-    with running(settings_in(tmp_path_factory.mktemp("patient"), refusals_per_minute=1_000_000)) as service:
+    """A service that lets one address be refused as often as it takes, and whose subscriptions may call here."""
+    given = {"refusals_per_minute": 1_000_000, "subscription_networks": "127.0.0.1"}
+    with running(settings_in(tmp_path_factory.mktemp("patient"), **given)) as service:
         yield service
 
 
@@ -56,6 +64,9 @@ def schema(service: Service) -> dict[str, Any]:
     """The document."""
     return service.client.get("/schema/openapi.json").json()
 
+
+UNUSED = "http://127.0.0.1:9/"
+"""Where nothing listens."""
 
 RELAYED = "POST /relay/{source}/{path}"
 """What it answers is the provider's, and at made-up paths it is 404."""
@@ -80,6 +91,15 @@ def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str
     calls = Calls(service, senders["scrip"])
     attempts = [calls.begin().id, calls.begin().id]
     refused = calls.refused(calls.begin()).id
+    # Many: each is removed in a while.
+    subscriptions = [subscribe(service.records, UNUSED, "fork").subscription.id for _ in range(60)]
+    issuer = Issuer(service.records)
+    issuer.source("scrip", ORGANIZATION)
+    issuer.says("scrip", Effect.REVERSED, Item("redemption", issuer.origin), account=ORGANIZATION)
+    issuer.read_at("2027-01-01T00:00:00.000000Z")
+    check(service.records)
+    gap = service.client.get("/v1/gaps", headers=service.key("audit")).json()["items"][0]["id"]
+    forked(service.records, issuer)
     service.until_published()
     page = service.client.get("/v1/events", params={"limit": 1}, headers=service.key("audit")).json()
     return {
@@ -87,7 +107,10 @@ def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str
         "path.source_id": [*changing, "nobody"],
         "path.event_id": [*events, quarantined[0], refused, "nothing"],
         "path.attempt_id": [*attempts, refused, "nothing"],
+        "path.gap_id": [gap, "nothing"],
+        "path.log_id": [issuer.id, "nothing"],
         "path.quarantine_id": [*quarantined, events[0], "nothing"],
+        "path.subscription_id": [*subscriptions, "nobody"],
         "path.provider": ["capillary", "capillary", "nobody"],
         "path.item_type": [FIVE["capillary"].item_type],
         "path.item_id": [items["capillary"], "nothing"],
@@ -96,6 +119,7 @@ def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str
         "query.source": [senders["scrip"].source_id, "nobody"],
         "query.cursor": [page["next_cursor"], attempts[1]],
         "body.name": ["one", "another"],
+        "body.url": [UNUSED],
         "body.provider": ["thanx", "voucherify"],  # their schemes are documented, and need not be given
     }
 

@@ -13,12 +13,12 @@ from receiver.events import Effect, Item, format_time
 from receiver.records.opening import Records
 from receiver.records.standing import Stands, standings
 from receiver.records.tables import issuer_logs
-from tests.receiver.claims import ORGANIZATION, Issuer
+from tests.receiver.claims import ORGANIZATION, Issuer, forked
 from tests.receiver.commands import Commands
 from tests.receiver.service import Service, problem
+from tests.receiver.submissions import RECEIVED_AT
 from translog import cli, note
 from translog.checkpoint import Checkpoint
-from translog.fork import Fork
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 
@@ -32,12 +32,6 @@ def put(records: Records, issuer: Issuer, **values: Any) -> None:
     """Write into a log's row."""
     with records.database.write() as tx:
         tx.execute(sa.update(issuer_logs).where(issuer_logs.c.id == issuer.id).values(**values))
-
-
-def fork_of(issuer: Issuer) -> Fork:
-    """Two checkpoints of one size and two roots, both signed by the issuer."""
-    smaller, larger = (note.sign(Checkpoint(issuer.origin, 3, bytes([byte]) * 32).text, issuer.key) for byte in (1, 2))
-    return Fork(smaller, larger, bytes([2]) * 32, ())
 
 
 def stands(records: Records, **values: Any) -> Stands:
@@ -61,10 +55,11 @@ def stands(records: Records, **values: Any) -> Stands:
         ({"complete_at": None, "next_index": 0}, Stands.READING),
         ({"complete_at": ago(seconds=59)}, Stands.CURRENT),
         ({"complete_at": ago(seconds=61)}, Stands.STALE),
-        ({"complete_at": None, "created_at": ago(seconds=59)}, Stands.READING),
-        ({"complete_at": None, "created_at": ago(seconds=61)}, Stands.STALE),
-        ({"complete_at": ago(hours=1), "next_index": 1}, Stands.READING),
-        ({"complete_at": ago(days=2), "next_index": 1, "fetched_at": ago(days=2)}, Stands.STALE),
+        ({"complete_at": ago(seconds=59), "next_index": 1}, Stands.READING),
+        ({"complete_at": ago(seconds=61), "next_index": 1}, Stands.STALE),
+        ({"complete_at": None, "fetched_at": ago(seconds=61)}, Stands.STALE),
+        ({"complete_at": None, "fetched_at": None, "created_at": ago(seconds=59)}, Stands.READING),
+        ({"complete_at": None, "fetched_at": None, "created_at": ago(seconds=61)}, Stands.STALE),
         ({"failing_since": ago(seconds=1), "failure": "out of reach"}, Stands.FAILING),
         ({"failing_since": ago(seconds=1), "failure": "x", "fork": b"", "forked_at": ago(days=1)}, Stands.FORKED),
     ],
@@ -72,7 +67,7 @@ def stands(records: Records, **values: Any) -> Stands:
 def test_how_it_stands(records: Records, values: dict[str, Any], expected: Stands) -> None:
     """Forked before all else, then failing, stale, still reading, or current."""
     if "fork" in values:
-        values = {**values, "fork": fork_of(Issuer(records)).encode()}
+        values = {**values, "fork": forked(records, Issuer(records)).encode()}
     assert stands(records, **values) is expected
 
 
@@ -114,15 +109,14 @@ def test_a_forked_log(service: Service, tmp_path: Path, capsys: pytest.CaptureFi
     """It says so, and gives out what proves it to whoever has the key."""
     issuer = Issuer(service.records)
     issuer.source("scrip", ORGANIZATION)
-    fork = fork_of(issuer)
-    put(service.records, issuer, fork=fork.encode(), forked_at=ago(seconds=1))
+    fork = forked(service.records, issuer)
 
     (shown,) = [one for one in _list(service) if one["id"] == issuer.id]
     file = service.client.get(f"/v1/issuer-logs/{issuer.id}/fork", headers=service.key())
 
     assert shown["state"] == "forked"
     assert shown["fork"] == {
-        "at": ago(seconds=1),
+        "at": format_time(RECEIVED_AT),
         "smaller": {"size": 3, "root": "01" * 32},
         "larger": {"size": 3, "root": "02" * 32},
     }
@@ -193,8 +187,7 @@ def test_evidence(commands: Commands) -> None:
     assert "was not seen to fork" in commands.refused("issuer-log", "evidence", issuer.id, "--out", str(out))
     assert "no source names" in commands.refused("issuer-log", "evidence", "nothing", "--out", str(out))
     with closing(commands.records()) as records:
-        fork = fork_of(issuer)
-        put(records, issuer, fork=fork.encode(), forked_at=ago(hours=1))
+        fork = forked(records, issuer)
 
     assert "forked" in commands.ok("issuer-log", "list")
     assert str(out) in commands.ok("issuer-log", "evidence", issuer.id, "--out", str(out))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from receiver import providers
 from receiver.relay.calls import Headers, Outgoing, prepare
-from receiver.relay.upstream import Answer, Result, Upstream
+from receiver.upstream import Answer, Result, Upstream
 
 ID = "3f0c7a1e-5d0b-4c1e-9a55-2b9c7f3d1a01"
 TARGET = f"/v1/receipts/{ID}/revoke"

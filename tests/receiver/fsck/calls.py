@@ -152,7 +152,7 @@ class Filled:
     def __init__(self, copy: Copy, ids: Mapping[str, str]) -> None:
         self.copy = copy
         self.ids = ids
-        self._indexes = {name: copy.one(f"SELECT {_INDEX} WHERE id = '{id_}'") for name, id_ in ids.items()}
+        self._indexes = {name: copy.one(_INDEX.format(id_)) for name, id_ in ids.items()}
 
     def damage(self, statement: str) -> None:
         """Change the database as no part of the service would; `[name]` stands for that id, as text."""
@@ -161,14 +161,18 @@ class Filled:
         self.copy.damage(statement)
 
     def found(self) -> list[str]:
-        """The lines that the check gives, without the log's name; of a row `row [name]`, of an entry `entry [name]`."""
+        """The lines that the check gives, without the log's name; of a row `row [name]`, of an entry `entry [name]`.
+
+        Of a finding's row it is `finding [name]`.
+        """
         return [self._named(line) for line in self.copy.found()]
 
     def _named(self, line: str) -> str:
         for name, id_ in self.ids.items():
-            line = line.replace(f"row {id_} (entry {self._indexes[name]})", f"row [{name}]").replace(id_, f"[{name}]")
+            line = line.replace(f"{id_} (entry {self._indexes[name]})", f"[{name}]").replace(id_, f"[{name}]")
             line = line.replace(f"entry {self._indexes[name]}: ", f"entry [{name}]: ")
         return line
 
 
-_INDEX = "coalesce(max(log_index), -1) FROM deliveries"
+_ROWS = "SELECT id, log_index FROM deliveries UNION ALL SELECT id, log_index FROM findings"
+_INDEX = f"SELECT coalesce(max(log_index), -1) FROM ({_ROWS}) WHERE id = '{{}}'"

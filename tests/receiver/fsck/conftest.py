@@ -9,6 +9,7 @@ import pytest
 from receiver.records.opening import Records
 from tests.receiver.fsck.calls import Filled, fill_calls
 from tests.receiver.fsck.copies import Copy, fill
+from tests.receiver.fsck.found import fill_found
 from tests.receiver.service import settings_in
 
 
@@ -48,3 +49,18 @@ def calls(passed_on: tuple[Path, dict[str, str]], tmp_path: Path) -> Filled:
     folder, ids = passed_on
     shutil.copytree(folder, tmp_path / "calls")
     return Filled(Copy(settings_in(tmp_path / "calls")), ids)
+
+
+@pytest.fixture(scope="session")
+def found_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with the data of all that can be found out, and the ids of what was written."""
+    folder = tmp_path_factory.mktemp("found-out")
+    return folder, fill_found(settings_in(folder))
+
+
+@pytest.fixture
+def found(found_out: tuple[Path, dict[str, str]], tmp_path: Path) -> Filled:
+    """A copy of it."""
+    folder, ids = found_out
+    shutil.copytree(folder, tmp_path / "found")
+    return Filled(Copy(settings_in(tmp_path / "found")), ids)

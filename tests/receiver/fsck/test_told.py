@@ -1,7 +1,9 @@
-"""What entries tell of tenants, sources and API keys, and the settings that the logs depend on."""
+"""What entries tell of tenants, sources, API keys and subscriptions, and the settings that the logs depend on."""
 
 import pytest
 
+from receiver.assurance import subscribing
+from receiver.assurance.subscribing import Resubscribe, Subscribe
 from receiver.events import Kind, new_id
 from receiver.intake.sourcing import Changes, Rotation, change, rotate
 from receiver.records import journal
@@ -146,6 +148,32 @@ def test_a_credential_that_does_not_open(copy: Copy, open_copy: Records) -> None
     assert found[0] == f"records: source {source_id}: has no credential, and the entries say otherwise"
     assert "records: credential of nobody: its source is not there" in found
     assert found[-1].startswith(f"records: credential of nobody: credential/nobody {does_not_open}")
+
+
+def test_a_subscription_that_was_told_of(copy: Copy, open_copy: Records) -> None:
+    """It must be there, be disabled or not as was told last, and be gone once it was removed; and no other."""
+    tenant = open_copy.tenant("default")
+    open_copy.settings.subscription_networks = "127.0.0.1"
+    asked = Subscribe(name="alerts", url="http://127.0.0.1:9/", on=["gap"])
+    its_id = subscribing.subscribe(open_copy, tenant, asked).subscription.id
+    assert copy.found() == []
+    copy.damage("UPDATE subscriptions SET enabled = 0")
+    assert copy.found() == [f"records: subscription {its_id}: is disabled, and the entries say otherwise"]
+    copy.damage("UPDATE subscriptions SET enabled = 1")
+    subscribing.resubscribe(open_copy, tenant, its_id, Resubscribe(on=["fork"], enabled=False))
+    assert copy.found() == []
+    copy.damage("UPDATE subscriptions SET enabled = 1")
+    assert copy.found() == [f"records: subscription {its_id}: is enabled, and the entries say otherwise"]
+    copy.damage("UPDATE subscriptions SET id = 'another', enabled = 0")
+    found = copy.found()
+    assert found[:2] == [
+        "records: subscription another: is there, and no entry tells of it",
+        f"records: subscription {its_id}: is not there, though an entry tells of it",
+    ]
+    assert found[2].startswith("records: subscription another: subscription/another does not open with this data key")
+    copy.damage("UPDATE subscriptions SET id = ?", its_id)
+    subscribing.unsubscribe(open_copy, tenant, its_id)
+    assert copy.found() == []
 
 
 @pytest.mark.parametrize(

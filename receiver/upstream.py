@@ -1,12 +1,12 @@
-"""The source's upstream, over HTTP: one request, and what is certain about it afterwards.
+"""A source's upstream, over HTTP: one request, and what is certain about it afterwards.
 
     Answer     it was answered, with whatever status
     NotSent    nothing of the request has reached the upstream, so nothing happened there
     Unknown    anything else: it may have been carried out, or may yet be
 
-The operations take something back, so a request is written at most once. Nothing here repeats one, follows a redirect,
-or takes an answer for more than was said: only what failed before the first byte of the request is `NotSent`. When in
-doubt it is `Unknown`, which can be settled later; a call that was carried out and told as never sent could not.
+Calls that are passed on take something back, so a request is written at most once. Nothing here repeats one, follows a
+redirect, or takes an answer for more than was said: only what failed before the first byte of the request is `NotSent`.
+When in doubt it is `Unknown`, which can be settled later; a call that was carried out and told as never sent could not.
 
 It is httpx's transport that is used, not its client, which would add headers of its own, keep cookies from one caller
 for another, take credentials out of the URL in place of the caller's, and log the URL of every call.
@@ -17,17 +17,46 @@ import logging
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import httpx2
 
-from receiver.relay.calls import IDENTITY, Headers, Outgoing, end_to_end
+from receiver.providers import Operation
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Names and values as they are on the wire, in order; a name in any case, and more than once."""
 
 MAX_ANSWER = 262_144
 """Bytes of an answer's body."""
 
 MAX_CONNECTIONS = 256
 """At once, to all upstreams together; whoever finds none free waits as long as it may take to connect."""
+
+IDENTITY = (b"accept-encoding", b"identity")
+"""Goes out with every request: an answer is kept as it was said, and read without decoding."""
+
+REMOVED = b"[removed]"
+"""What is kept in place of a credential that an answer repeats."""
+
+SHORTEST_CREDENTIAL = 8
+"""Bytes of a credential that is looked for in answers: a shorter one may be there by chance."""
+
+# Those of RFC 9110 section 7.6.1, those of section 11.7 and the older one that say the same to a proxy; and the length,
+# which whoever writes the body says.
+_OF_ONE_CONNECTION = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
 
 # Every request has a connection of its own. One that is used again may be closed by the server just as a request is
 # written to it: then nobody knows what became of that. (httpcore does not write it again; it takes another connection
@@ -69,6 +98,30 @@ class Unknown:
 Result: TypeAlias = Answer | NotSent | Unknown
 
 
+class Sendable(Protocol):
+    """A request as it goes out."""
+
+    @property
+    def method(self) -> str:
+        """`POST`."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """Path and query, percent-encoded."""
+        ...
+
+    @property
+    def headers(self) -> Headers:
+        """All there are but `Host` and `Content-Length`."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """What is sent; may be empty."""
+        ...
+
+
 class Upstream:
     """Sends requests to any upstream. Used on one loop."""
 
@@ -83,12 +136,12 @@ class Upstream:
         # It writes an answer's headers into its debugging log, and cookies are among them.
         logging.getLogger("httpcore2").setLevel(logging.INFO)
 
-    async def send(self, base_url: str, outgoing: Outgoing) -> Result:
+    async def send(self, base_url: str, outgoing: Sendable) -> Result:
         """Pass a call on to the upstream at `base_url`, once. Raises nothing but CancelledError.
 
         Cancelled, it leaves open what became of the call, as `Unknown` does.
         """
-        return await self._ask(outgoing.operation.method, base_url, outgoing.target, outgoing.headers, outgoing.body)
+        return await self._ask(outgoing.method, base_url, outgoing.target, outgoing.headers, outgoing.body)
 
     async def get(self, base_url: str, target: str, headers: Iterable[tuple[bytes, bytes]]) -> Result:
         """Ask that upstream for a record, by path and query, percent-encoded. Raises nothing but CancelledError."""
@@ -150,3 +203,26 @@ def _url(base_url: str, target: str) -> httpx2.URL:
     if url.raw_path != whole:
         raise ValueError("the target would be read as another")
     return url
+
+
+def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The headers of a request or an answer without those of one connection, and without the body's length."""
+    given = tuple(headers)
+    listed = b",".join(value for name, value in given if name.lower() == b"connection")
+    dropped = _OF_ONE_CONNECTION | {option.strip().lower() for option in listed.split(b",")}
+    return tuple(pair for pair in given if pair[0].lower() not in dropped)
+
+
+def without(body: bytes, credentials: Iterable[bytes]) -> bytes:
+    """An answer's body as it may be kept: where it repeats a credential, `REMOVED` stands in its place."""
+    for credential in credentials:
+        body = body.replace(credential, REMOVED)
+    return body
+
+
+def credentials_in(headers: Iterable[tuple[bytes, bytes]], operation: Operation) -> list[bytes]:
+    """The values of those headers in which the provider's credentials are, the longest first."""
+    names = {name.encode() for name in operation.credentials}
+    values = [value for name, value in headers if name.lower() in names]
+    parts = {part for value in values for part in (value, value.partition(b" ")[2].strip())}
+    return sorted((part for part in parts if len(part) >= SHORTEST_CREDENTIAL), key=len, reverse=True)

@@ -1,0 +1,298 @@
+"""Judging: what follows for what is due of one tenant and one issuer's log, in one transaction under our log's lock.
+
+From what is due everything is read that shares an item or an operation with it (`receiver.assurance.related`), and all
+of that is judged: what is new of an entry changes what is known of events, and the other way round. Where there is too
+much of it, what is due is judged for itself.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from receiver.assurance.conclusions import ANNOUNCED, OPEN, Check, Gap, Verdict, conclude, tell_gap
+from receiver.assurance.matching import Standing, match, may_be_gap
+from receiver.assurance.related import MOST, Event, Kept, Reader, Related, Source
+from receiver.assurance.taking_up import AT_ONCE
+from receiver.assurance.wanted import Wanted
+from receiver.documents import one_case
+from receiver.events import CrossCheck, format_time, parse_time
+from receiver.records.journal import Changing
+from receiver.records.opening import Tenant
+from receiver.records.tables import checks, claims
+from translog.follower import State
+
+SOON, LATER = timedelta(seconds=5), timedelta(hours=1)
+"""After which it is looked again at what cannot be judged now: what is about to change, and what nobody is changing."""
+
+_log = logging.getLogger(__name__)
+
+
+# Made once, and given the columns to set with the row's place: making it costs more than running it.
+_CHANGE = sa.update(claims).where(
+    claims.c.issuer_log_id == sa.bindparam("log"),
+    claims.c.tenant_id == sa.bindparam("tenant"),
+    claims.c.index == sa.bindparam("place"),
+)
+
+
+@dataclass(frozen=True)
+class IssuerLog:
+    """An issuer's log that has not forked, as it was before anything else was read: what is read then is no older."""
+
+    id: str
+    complete_at: str | None
+    state: bytes
+    wanted: str
+
+    @cached_property
+    def origin(self) -> str | None:
+        """Its name, by its last verified checkpoint; None before the first."""
+        checkpoint = State.parse(self.state).unverified_checkpoint()  # it was verified before it was kept
+        return None if checkpoint is None else checkpoint.origin
+
+    @cached_property
+    def read_for(self) -> Wanted:
+        """Whose entries are kept of all that is read."""
+        return Wanted.parse(self.wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A row that is due: an event, or (`index`) an entry."""
+
+    due_at: str
+    keys: tuple[bytes, ...]
+    event_id: str | None = None
+    index: int | None = None
+
+
+class Judging:
+    """What is judged of one tenant by one log in one transaction."""
+
+    def __init__(self, changing: Changing, tenant: Tenant, log: IssuerLog, known: Mapping[str, Source]) -> None:
+        self._changing = changing
+        self._tenant = tenant
+        self._log = log
+        self._sources = known
+        self._reader = Reader(changing.tx, log.id, known)
+        self._undecided = 0
+
+    def judge(self, due: Sequence[Due]) -> int:
+        """Judge what is due, as much of it as a transaction may; how many that is."""
+        due = due[: self._reader.affordable([one.keys for one in due])]
+        whole = [group for group in self._reader.related([one.keys for one in due]) if group.whole]
+        for group in whole:
+            self._judge_together(group)
+        events = {event.id for group in whole for event in group.events}
+        entries = {kept.index for group in whole for kept in group.entries}
+        for one in due:
+            if one.event_id is not None and one.event_id not in events:
+                self._judge_event(one.event_id)
+            elif one.index is not None and one.index not in entries:
+                self._judge_entry(one.index, is_new=one.due_at == AT_ONCE)
+        if self._undecided:
+            _log.warning(
+                "%d events and entries of the log %s are of items with more than %d others each, and are not decided "
+                "by their operations: they stay as they are, and are looked at again in an hour",
+                self._undecided,
+                self._log.origin or self._log.id,
+                MOST,
+            )
+        return len(due)
+
+    def _judge_together(self, group: Related) -> None:
+        matched = match(group.told, group.said)
+        entries = {kept.index: kept for kept in group.entries}
+        for event in group.events:
+            if event.check is not None:
+                standing = matched.standings.get(event.id)
+                self._conclude(event.check, self._verdict(event, standing, entries, readable=group.is_readable))
+        for kept in group.entries:
+            if kept.said is not None:
+                self._settle(kept, announced=kept.index in matched.announced, readable=group.is_readable)
+            elif kept.due_at is not None:
+                self._update(kept, due_at=None)
+
+    # ---- events -----------------------------------------------------------------------------------------------------
+
+    def _verdict(
+        self, event: Event, standing: Standing | None, entries: Mapping[int, Kept], *, readable: bool
+    ) -> Verdict:
+        check = event.check
+        if check is None:
+            raise AssertionError("only what is to be judged is judged")
+        if standing is not None:
+            return Verdict(
+                state=standing.state,
+                issuer_log=self._log.origin,
+                index=standing.index,
+                entry=entries[standing.index].entry,
+                differences=standing.differences,
+            )
+        as_before = Verdict(check.state, index=check.issuer_index)
+        if not readable or check.state is CrossCheck.ABSENT:
+            return as_before
+        read_for_it = self._is_read_for(check.source_id)
+        if not read_for_it and check.state is not CrossCheck.PENDING:
+            return as_before
+        if not self._has_come(check.grace_over_at):
+            return Verdict(CrossCheck.PENDING, check.grace_over_at, self._log.origin)
+        if not read_for_it:  # its entries may still be on their way
+            return replace(as_before, due_at=self._put_off(SOON if self._is_followed_for(check.source_id) else LATER))
+        return Verdict(CrossCheck.ABSENT, issuer_log=self._log.origin)
+
+    def _conclude(self, check: Check, verdict: Verdict) -> None:
+        by = None if verdict.state is CrossCheck.PENDING else "issuer_log"
+        conclude(self._changing, self._tenant, check, verdict, by=by)
+
+    def _is_followed_for(self, source_id: str) -> bool:
+        """Whether the log is followed for a source, or is about to be."""
+        source = self._sources[source_id]
+        return source.enabled and source.issuer_log_id == self._log.id
+
+    def _is_read_for(self, source_id: str) -> bool:
+        """Whether the entries that concern a source are kept of all that is read of the log."""
+        wanted = Wanted.by([self._sources[source_id].naming])
+        return self._is_followed_for(source_id) and self._log.read_for.covers(wanted)
+
+    def _has_come(self, moment: str) -> bool:
+        """Whether a checkpoint was asked for at that time or later of which everything is read."""
+        return self._log.complete_at is not None and moment <= self._log.complete_at
+
+    def _put_off(self, wait: timedelta) -> str:
+        """When something is to be looked at again that is due now: later than that, whoever's clock it is by."""
+        now = format_time(datetime.now(UTC))
+        return format_time(parse_time(max(now, self._log.complete_at or "")) + wait)
+
+    # ---- entries ----------------------------------------------------------------------------------------------------
+
+    def _settle(self, kept: Kept, *, announced: bool, readable: bool) -> None:
+        """Note whether an entry is announced, and tell of it if it is a gap now, or was one."""
+        if announced:
+            if kept.gap_id is not None and not kept.announced:
+                self._tell(kept, ANNOUNCED, kept.source_id)
+            if not kept.announced or kept.due_at is not None:
+                self._update(kept, announced=True, due_at=None)
+        elif not readable:
+            self._update(kept, due_at=None)
+        elif kept.gap_id is not None:
+            if kept.announced:  # what was taken to tell of it tells of another entry
+                self._tell(kept, OPEN, kept.source_id)
+            self._update(kept, announced=False, due_at=None)
+        else:
+            self._wait(kept)
+
+    def _wait(self, kept: Kept) -> None:
+        """An entry is not announced: it is a gap once its time has come, if it concerns anybody."""
+        concerned = self._concerned(kept)
+        if not concerned:
+            self._update(kept, announced=False, due_at=None)
+            return
+        grace = timedelta(seconds=max(source.naming.grace for source in concerned))
+        over_at = format_time(parse_time(kept.seen_at) + grace)
+        if not self._has_come(over_at):
+            self._update(kept, announced=False, due_at=over_at)
+            return
+        source_id = concerned[0].naming.source_id
+        gap_id = self._tell(kept, OPEN, source_id)
+        self._update(kept, announced=False, due_at=None, gap_id=gap_id, source_id=source_id)
+
+    def _concerned(self, kept: Kept) -> list[Source]:
+        """The sources that an entry concerns, so that one of their deliveries should have told of it."""
+        if kept.said is None or not may_be_gap(kept.said.claim):
+            return []
+        account = kept.said.claim.account
+        return [
+            source
+            for source in self._sources.values()
+            if source.enabled
+            and source.issuer_log_id == self._log.id
+            and source.naming.provider == kept.provider
+            and source.naming.starts_at is not None
+            and source.naming.starts_at <= kept.index
+            and (source.naming.exclusive or _is_account(account, source.naming.account))
+        ]
+
+    def _tell(self, kept: Kept, state: str, source_id: str | None) -> str:
+        if kept.entry is None or source_id is None:
+            raise AssertionError("a gap is somebody's, and only an entry that is not erased is looked at")
+        gap = Gap(
+            issuer_log_id=self._log.id,
+            issuer_log=self._log.origin,
+            index=kept.index,
+            entry=kept.entry,
+            provider=kept.provider,
+            source_id=source_id,
+            first_id=kept.gap_id,
+        )
+        return tell_gap(self._changing, self._tenant, gap, state).id
+
+    def _update(self, kept: Kept, **values: Any) -> None:
+        before = {"announced": kept.announced, "due_at": kept.due_at, "gap_id": kept.gap_id}
+        if any(before.get(name) != value for name, value in values.items()):
+            place = {"log": self._log.id, "tenant": self._tenant.id, "place": kept.index}
+            self._changing.tx.execute(_CHANGE, {**place, **values})
+
+    # ---- for themselves ---------------------------------------------------------------------------------------------
+
+    def _judge_event(self, event_id: str) -> None:
+        """Judge an event for itself: others about its item are too many to be read."""
+        event = self._reader.event(event_id)
+        if event is None or event.check is None:
+            its_row = sa.update(checks).where(checks.c.event_id == event_id)
+            self._changing.tx.execute(its_row.values(due_at=None))
+            return
+        entries = {kept.index: kept for kept in self._reader.entries(event.keys, MOST + 1)}
+        said = [kept.said for kept in entries.values() if kept.said is not None]
+        told = [] if event.told is None else [event.told]
+        standing = match(told, said).standings.get(event.id)
+        # Other events could only take what there is away: nothing found is nothing. What its operation says is said.
+        if len(entries) <= MOST and (standing is None or standing.alone):
+            readable = event.told is not None and len(said) == len(entries)
+            verdict = self._verdict(event, standing, entries, readable=readable)
+        else:
+            self._undecided += 1
+            again = self._put_off(LATER) if event.check.state is CrossCheck.PENDING else None
+            verdict = Verdict(event.check.state, again, index=event.check.issuer_index)
+        self._conclude(event.check, verdict)
+
+    def _judge_entry(self, index: int, *, is_new: bool) -> None:
+        """Judge an entry for itself: other entries about its item, or events, are too many to be read."""
+        kept = self._reader.entry(self._tenant, index)
+        if kept.said is None:
+            self._update(kept, due_at=None)
+            return
+        if is_new and kept.gap_id is None:
+            self._wake(kept)
+        events = {event.id: event for event in self._reader.events(kept.keys, MOST + 1)}
+        told = [event.told for event in events.values() if event.told is not None]
+        operation = kept.said.claim.operation
+        of_act = [one for one in told if operation and one_case(one.claim.operation or "") == one_case(operation)]
+        # Other entries could only take events away: one that tells of nothing here tells of nothing.
+        if index in match(of_act, [kept.said]).announced:
+            self._settle(kept, announced=True, readable=True)
+        elif len(events) <= MOST and index not in match(told, [kept.said]).announced:
+            self._settle(kept, announced=False, readable=len(told) == len(events))
+        else:
+            self._undecided += 1
+            self._update(kept, due_at=self._put_off(LATER))
+
+    def _wake(self, kept: Kept) -> None:
+        """Have the events judged, each for itself, that a new entry may be about."""
+        item, *operation = kept.keys
+        of_act = sa.and_(checks.c.operation_key.in_(operation), checks.c.state != CrossCheck.NONE.value)
+        unknown = checks.c.state.in_([CrossCheck.PENDING.value, CrossCheck.ABSENT.value])
+        about = sa.or_(of_act, sa.and_(checks.c.item_key == item, unknown))
+        its_rows = sa.update(checks).where(about, checks.c.issuer_log_id == self._log.id)
+        self._changing.tx.execute(its_rows.values(due_at=AT_ONCE))
+
+
+def _is_account(one: str | None, other: str | None) -> bool:
+    """Whether both are named, and the same."""
+    return one is not None and other is not None and one_case(one) == one_case(other)
