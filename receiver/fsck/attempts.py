@@ -17,14 +17,13 @@ import sqlalchemy as sa
 from receiver import providers
 from receiver.documents import one_case
 from receiver.events import Item, Kind, parse_time
-from receiver.fsck.readings import DELIVERY, EVENT, Asked, call_told_of
+from receiver.fsck.readings import DELIVERY, EVENT, Asked, call_told_of, leaf_of
 from receiver.fsck.report import Notes
 from receiver.providers import Operation
 from receiver.records import keyed
 from receiver.records.attempts import PATH, STATUS, Ended, asked, idempotency_key_of, request_json
 from receiver.records.tables import attempts, deliveries
 from translog.canonical import Value, decode
-from translog.errors import FormatError
 from translog.evidence import Delivery, Leaf
 from translog.store import entries
 
@@ -152,7 +151,7 @@ def read_intents(tx: sa.Connection, ids: Iterable[str]) -> dict[str, Intent]:
     rows = tx.execute(_INTENTS, {"ids": wanted}).all() if wanted else ()
     found: dict[str, Intent] = {}
     for row in rows:
-        leaf = _leaf(row.entry)
+        leaf = leaf_of(row.entry)
         if leaf is None:
             found[row.id] = Intent(None, None, None, None, row)
             continue
@@ -248,7 +247,7 @@ def read_firsts(tx: sa.Connection, ids: Iterable[str]) -> dict[str, First]:
     """What is kept under these ids, by id; what cannot be read, which is told with its entry, is left out."""
     wanted = list(ids)
     rows = tx.execute(_FIRSTS, {"ids": wanted}).all() if wanted else ()
-    leaves = ((row, _leaf(row.entry)) for row in rows)
+    leaves = ((row, leaf_of(row.entry)) for row in rows)
     return {row.id: First(leaf, _item(leaf, row)) for row, leaf in leaves if leaf is not None}
 
 
@@ -328,7 +327,7 @@ def check_attempts(tx: sa.Connection, notes: Notes) -> None:
 
 
 def _not_the_intents(row: sa.Row[Any]) -> Iterator[str]:
-    leaf = _leaf(row.intent_entry)
+    leaf = leaf_of(row.intent_entry)
     if row.intent_kind is None:
         yield "there is no such delivery"
     elif leaf is not None and not is_intent(leaf):
@@ -346,7 +345,7 @@ def _not_the_outcomes(row: sa.Row[Any]) -> Iterator[str]:
     if row.told_id is None:
         yield f"the delivery {row.outcome_id} that tells its outcome is not there"
         return
-    leaf = _leaf(row.told_entry)
+    leaf = leaf_of(row.told_entry)
     if leaf is None:
         return
     if call_told_of(leaf) != row.id:
@@ -369,10 +368,3 @@ def _status(leaf: Leaf, row: sa.Row[Any]) -> Iterator[tuple[str, Value]]:
         yield "status", None if PATH in headers else int(headers[STATUS])
     except (ValueError, TypeError, KeyError):
         return
-
-
-def _leaf(entry: bytes | None) -> Leaf | None:
-    try:
-        return None if entry is None else Leaf.parse(bytes(entry))
-    except FormatError:
-        return None

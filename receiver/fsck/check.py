@@ -6,14 +6,20 @@ as the successor's first entry says that it was left.
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeAlias
 
 import sqlalchemy as sa
 
 from receiver.fsck.attempts import check_attempts
-from receiver.fsck.logs import LogRow, check_strays, read_logs
+from receiver.fsck.claims import check_kept_entries
+from receiver.fsck.crosschecks import check_crosschecks
+from receiver.fsck.findings import Findings
+from receiver.fsck.issuers import Issuer, check_told_of_forks, read_issuers
+from receiver.fsck.logs import LogRow, check_strays, read_logs, remark_on_subscriptions
 from receiver.fsck.marks import (
     check_claims,
     check_closed,
@@ -38,6 +44,14 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Is told a log's origin, how many of its entries have been checked, and how many there are."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What rows of all logs name."""
+
+    sources: Mapping[str, SourceOf]
+    issuers: Mapping[str, Issuer]
+
+
 def fsck(records: Records, progress: Progress | None = None) -> Report:
     """Check all that these records hold (`Records.inspect` suffices), as it is at one moment. Nothing is written."""
     draft = Draft()
@@ -47,7 +61,11 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
         logs = list(read_logs(tx, records, draft))
         losses = {loss.kept.origin: loss for log in logs for loss in told_losses(tx, log.id)}
         check_claims(tx, records, claims, draft)
-        known = _sources(tx)
+        of_records = Notes(draft, "records")
+        issuers: Mapping[str, Issuer] = {}
+        with _going_on("issuer_logs", of_records):
+            issuers = read_issuers(tx, of_records)
+        known = Known(_sources(tx), issuers)
         told = Told()
         for log in logs:
             draft.logs += 1
@@ -60,14 +78,23 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
                     check_closed(log, losses.get(log.origin), guards, notes)
                 _check_entries(tx, log, marks, known, told, notes, progress)
             except Exception as error:  # noqa: BLE001  (whatever a damaged database brings about: others follow)
-                notes.fault("check", f"could not be ended: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+                notes.fault("check", _not_ended(error))
                 told.lose(log.tenant_id)
         _lose_what_is_gone(tx, logs, told)
-        check_told(tx, told, Notes(draft, "records"))
-        check_secrets(tx, records, Notes(draft, "records"))
-        check_reprocessed(tx, Notes(draft, "records"))
-        check_attempts(tx, Notes(draft, "records"))
-        check_strays(tx, Notes(draft, "records"))
+        check_told(tx, told, of_records)
+        check_secrets(tx, records, of_records)
+        check_reprocessed(tx, of_records)
+        check_attempts(tx, of_records)
+        hash_keys = {log.tenant_id: log.hash_key for log in logs}
+        with _going_on("checks", of_records):
+            check_crosschecks(tx, hash_keys, of_records)
+        with _going_on("claims", of_records):
+            check_kept_entries(tx, issuers, hash_keys, of_records)
+        with _going_on("forks", of_records):
+            check_told_of_forks(tx, issuers, of_records)
+        with _going_on("subscriptions", of_records):
+            remark_on_subscriptions(tx, of_records)
+        check_strays(tx, of_records)
         for origin in sorted(losses.keys() - {log.origin for log in logs}):
             loss, notes = losses[origin], Notes(draft, "records")
             if loss.vkey is None:
@@ -77,6 +104,19 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
             else:
                 notes.fault("logs", f"{origin} is not there, though another log goes on for it")
     return draft.report()
+
+
+@contextmanager
+def _going_on(place: str, notes: Notes) -> Generator[None]:
+    """Whatever a damaged database brings about in the block is a fault there, and others follow."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        notes.fault(place, _not_ended(error))
+
+
+def _not_ended(error: Exception) -> str:
+    return f"could not be ended: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _sources(tx: sa.Connection) -> dict[str, SourceOf]:
@@ -103,21 +143,22 @@ def _check_entries(
     tx: sa.Connection,
     log: LogRow,
     marks: Sequence[Mark],
-    known: Mapping[str, SourceOf],
+    known: Known,
     told: Told,
     notes: Notes,
     progress: Progress | None,
 ) -> None:
     stated = heapq.merge(checkpoint_marks(tx, log, notes), sorted(marks, key=_size), key=_size)
     tree = Derivation(tx, log.id, log.size, stated, notes)
-    rows = Rows(tx, log.id, log.tenant_id, log.hash_key, known, told, notes)
+    rows = Rows(tx, log.id, log.tenant_id, log.hash_key, known.sources, told, notes)
+    findings = Findings(tx, log.id, log.tenant_id, known.sources, known.issuers, notes)
     reach = min(log.size, _reach(tx, log.id))
     for start in range(0, reach, TILE_WIDTH):
         bundle = list(_bundle(tx, log.id, start, min(start + TILE_WIDTH, reach)))
         _name_missing(start, bundle, notes)
         if not tree.lost:
             tree.add(start, bundle)
-        rows.check(start, bundle)
+        findings.check(start, bundle, rows.check(start, bundle))
         if progress is not None:
             progress(log.origin, start + len(bundle), log.size)
     if reach < log.size:
@@ -126,6 +167,7 @@ def _check_entries(
         tree.lose(reach)
     tree.finish()
     rows.finish(log.size, log.logged_at)
+    findings.finish(log.size)
     _name_beyond(tx, log, notes)
 
 

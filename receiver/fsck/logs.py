@@ -1,4 +1,4 @@
-"""The logs that a database has, each with its key and its tenant, looked at for themselves."""
+"""The logs that a database has, each with its key and its tenant, looked at for themselves; and who stands where."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from receiver.fsck.report import Draft, Notes
 from receiver.records.opening import Records
-from receiver.records.tables import deliveries, log_keys, tenants
+from receiver.records.tables import deliveries, findings, log_keys, outbox, subscriptions, tenants
 from receiver.records.vault import VaultError
 from translog import store
 from translog.errors import TranslogError
@@ -67,8 +67,8 @@ def read_logs(tx: sa.Connection, records: Records, draft: Draft) -> Iterator[Log
 def check_strays(tx: sa.Connection, notes: Notes) -> None:
     """Name the rows of logs that are not there, and the tenants without a log of their own."""
     known = sa.select(store.logs.c.id)
-    parts = (store.entries, store.tiles, store.published, store.checkpoints, store.leaf_buckets, log_keys, deliveries)
-    for table in parts:
+    log_parts = (store.entries, store.tiles, store.published, store.checkpoints, store.leaf_buckets)
+    for table in (*log_parts, log_keys, deliveries, findings):
         count = sa.func.count().label("count")
         stray = sa.select(table.c.log_id, count).where(table.c.log_id.not_in(known)).group_by(table.c.log_id)
         for row in tx.execute(stray.order_by(table.c.log_id)):
@@ -76,6 +76,40 @@ def check_strays(tx: sa.Connection, notes: Notes) -> None:
     mine = sa.and_(log_keys.c.log_id == tenants.c.log_id, log_keys.c.tenant_id == tenants.c.id)
     for name in tx.execute(sa.select(tenants.c.name).where(~sa.exists().where(mine))).scalars():
         notes.fault(f"tenant {name}", "has no log of its own")
+
+
+def remark_on_subscriptions(tx: sa.Connection, notes: Notes) -> None:
+    """Say where a subscription stands at no place of its tenant's logs, or has to pass on what is not there.
+
+    That is no fault of the records: whatever was to be passed on is in the log, and can be replayed from there.
+    """
+    its_log = sa.and_(log_keys.c.log_id == subscriptions.c.log_id, log_keys.c.tenant_id == subscriptions.c.tenant_id)
+    query = (
+        sa.select(subscriptions, log_keys.c.log_id.label("its_log_id"), store.logs.c.size)
+        .join_from(subscriptions, log_keys, its_log, isouter=True)
+        .join(store.logs, store.logs.c.id == subscriptions.c.log_id, isouter=True)
+    )
+    for row in tx.execute(query.order_by(subscriptions.c.id)):
+        if row.its_log_id is None or row.size is None:
+            notes.remark(f"the subscription {row.id} goes through log {row.log_id}, which is no log of its tenant")
+            continue
+        places = {name: getattr(row, name) for name in ("next_index", "replay_next", "replay_end")}
+        for name, place in places.items():
+            if place is not None and not 0 <= place <= row.size:
+                notes.remark(f"the subscription {row.id} stands beyond its log of {row.size}: {name} is {place}")
+    missing = (
+        sa.select(outbox.c.subscription_id, sa.func.count().label("messages"))
+        .join_from(
+            outbox,
+            store.entries,
+            sa.and_(store.entries.c.log_id == outbox.c.log_id, store.entries.c.index == outbox.c.log_index),
+            isouter=True,
+        )
+        .where(store.entries.c.index.is_(None))
+        .group_by(outbox.c.subscription_id)
+    )
+    for row in tx.execute(missing.order_by(outbox.c.subscription_id)):
+        notes.remark(f"the subscription {row.subscription_id} has to pass on {row.messages} entries that are not there")
 
 
 def _key(row: sa.Row[Any], records: Records, notes: Notes, *, live: bool) -> VerifyingKey | None:

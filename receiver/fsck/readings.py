@@ -6,7 +6,7 @@ beside what the call asked.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,8 @@ from receiver.events import Via
 from receiver.providers import Call, Inquiry, NotDone, Reading
 from receiver.records.attempts import PATH
 from receiver.strictjson import Json, NotJson, parse
+from translog.canonical import Value
+from translog.errors import FormatError
 from translog.evidence import Delivery, Leaf, Opening
 
 
@@ -56,6 +58,25 @@ def _delivery_data(row: sa.Row[Any]) -> bytes:
 
 EVENT = Part("event", ("event_data", "event_salt"), lambda row: bytes(row.event_data))
 DELIVERY = Part("delivery", ("headers", "body", "delivery_salt"), _delivery_data)
+
+
+def leaf_of(entry: bytes | None) -> Leaf | None:
+    """The leaf that an entry is; None if it is missing or cannot be read, which is told with it."""
+    try:
+        return None if entry is None else Leaf.parse(bytes(entry))
+    except FormatError:
+        return None
+
+
+def facts_differ(leaf: Leaf, expected: Mapping[str, Value], called: str) -> Iterator[str]:
+    """In what a leaf's facts are not those `expected`, all of them and no others, of what is `called` so."""
+    for name in sorted(expected.keys() | leaf.facts.keys()):
+        if name not in leaf.facts:
+            yield f"the entry has no fact {name}"
+        elif name not in expected:
+            yield f"the entry has the fact {name}, which {called} has not"
+        elif leaf.facts[name] != expected[name]:
+            yield f"{name} is {expected[name]!a}, the entry's fact {leaf.facts[name]!a}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from receiver.fsck.attempts import (
     read_firsts,
     read_intents,
 )
-from receiver.fsck.readings import DELIVERY, EVENT, call_told_of, came_by, read
+from receiver.fsck.readings import DELIVERY, EVENT, call_told_of, came_by, facts_differ, read
 from receiver.fsck.report import Notes
 from receiver.fsck.told import Told
 from receiver.providers import NotDone, Notice, Reading
@@ -96,16 +96,21 @@ class Rows:
         self._logged_at = ""  # of the last leaf that could be read
         self._last = -1
 
-    def check(self, start: int, bundle: Sequence[bytes | None]) -> None:
-        """Take the entries from `start` on, None where one is missing, with the rows that stand beside them."""
+    def check(self, start: int, bundle: Sequence[bytes | None]) -> list[Leaf | None]:
+        """Take the entries from `start` on, None where one is missing, with the rows that stand beside them.
+
+        Gives their leaves, None where there is none that can be read.
+        """
         rows = {row.log_index: row for row in self._rows(start, start + len(bundle))}
         parsed = [None if entry is None else _parse(entry) for entry in bundle]
         leaves = [leaf for leaf in parsed if isinstance(leaf, Leaf)]
         self._firsts = read_firsts(self._tx, {first for leaf in leaves if (first := first_named(leaf)) is not None})
         self._intents = read_intents(self._tx, _calls_told_of([*leaves, *(one.leaf for one in self._firsts.values())]))
+        read_leaves: list[Leaf | None] = []
         for index, (entry, found) in enumerate(zip(bundle, parsed, strict=True), start):
             row = rows.get(index)
             leaf = None if found is None else self._leaf(index, found)
+            read_leaves.append(leaf)
             if row is not None:
                 self._notes.draft.deliveries += 1
             if leaf is None:
@@ -117,6 +122,7 @@ class Rows:
                     self._notes.fault(_place(row.id, row.log_index), "has no entry")
             elif leaf is not None:
                 self._pair(index, leaf, row)
+        return read_leaves
 
     def finish(self, size: int, logged_at: str) -> None:
         """Name the rows beyond the log's `size`, and compare the last entry's time with the head's."""
@@ -343,13 +349,7 @@ def _facts_differ(leaf: Leaf, row: sa.Row[Any], kind: Kind, provider: str | None
             expected["secret"] = None
     if row.quarantine_id is not None or "reprocessed" in leaf.facts:
         expected["reprocessed"] = row.quarantine_id
-    for name in sorted(expected.keys() | leaf.facts.keys()):
-        if name not in leaf.facts:
-            yield f"the entry has no fact {name}"
-        elif name not in expected:
-            yield f"the entry has the fact {name}, which {_called(leaf)} has not"
-        elif leaf.facts[name] != expected[name]:
-            yield f"{name} is {expected[name]!a}, the entry's fact {leaf.facts[name]!a}"
+    yield from facts_differ(leaf, expected, _called(leaf))
 
 
 def _facts_of_quarantine(row: sa.Row[Any]) -> Mapping[str, Value]:
