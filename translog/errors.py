@@ -33,7 +33,11 @@ class SignatureError(TranslogError):
 
 
 class EvidenceError(TranslogError):
-    """An evidence file whose entry is not a leaf, or whose openings do not fit the entry's commitments."""
+    """An evidence file whose entry is not a leaf, or whose openings do not fit the entry's commitments.
+
+    Under a policy for the issuer's log also one whose issuer's proof is missing, does not hold, or is about something
+    else than the record.
+    """
 
 
 class FetchError(TranslogError):

@@ -38,7 +38,7 @@ from translog.follower import (
     frontier_tiles,
     proven_frontier,
 )
-from translog.merkle import HashReader, Node
+from translog.merkle import HASH_SIZE, Node
 from translog.note import Note
 from translog.policy import Policy
 from translog.tiles import TILE_WIDTH, Bundle, Resource, Tile, hash_reader, tiles_needed
@@ -142,24 +142,33 @@ class RemoteLog:
         fetched once. Raises `ValueError` for an index that is not in the tree.
         """
         checkpoint = self._policy.open(note)
+        size = checkpoint.size
+        # Neighbours share most of the nodes beside their paths: each is computed once.
+        nodes: dict[Node, None] = dict.fromkeys(Node(0, index) for index in indexes)
 
-        def prove(read: HashReader) -> list[tuple[bytes, ...]]:
-            return [tuple(merkle.inclusion_proof(index, checkpoint.size, read)) for index in indexes]
+        def name(wanted: Sequence[Node]) -> list[bytes]:
+            nodes.update(dict.fromkeys(wanted))
+            return [bytes(HASH_SIZE)] * len(wanted)
 
-        def prove_leaves(read: HashReader) -> None:
-            prove(read)
-            for index in indexes:
-                read([Node(0, index)])
+        for index in indexes:
+            merkle.inclusion_proof(index, size, name)
+        if not nodes:
+            return []
+        named = list(nodes)
 
         def verified(tiles: Mapping[Resource, bytes]) -> list[tuple[bytes, ...]]:
-            read = hash_reader(checkpoint.size, lambda wanted: [tiles[tile] for tile in wanted])
-            proofs = prove(read)
+            read = hash_reader(size, lambda wanted: [tiles[tile] for tile in wanted])
+            hashes = dict(zip(named, read(named), strict=True))
+
+            def known(wanted: Sequence[Node]) -> list[bytes]:
+                return [hashes[node] for node in wanted]
+
+            proofs = [tuple(merkle.inclusion_proof(index, size, known)) for index in indexes]
             for index, proof in zip(indexes, proofs, strict=True):
-                leaf = read([Node(0, index)])[0]
-                merkle.verify_inclusion(leaf, index, checkpoint.size, proof, checkpoint.root)
+                merkle.verify_inclusion(hashes[Node(0, index)], index, size, proof, checkpoint.root)
             return proofs
 
-        return await self._made_of(tiles_needed(checkpoint.size, prove_leaves), verified)
+        return await self._made_of(tiles_needed(size, lambda read: read(named)), verified)
 
     async def fetch(self, resources: Iterable[Resource]) -> dict[Resource, bytes]:
         """These as they come, of which nothing is verified but that each tile has the bytes of its width."""

@@ -36,6 +36,7 @@ _STATE = sa.func.coalesce(checks.c.state, sa.case((_WILL_BE, CrossCheck.PENDING.
 
 COLUMNS = (
     _STATE.label("check_state"),
+    checks.c.finding_id.label("check_id"),
     checks.c.by.label("check_by"),
     checks.c.since.label("check_since"),
     checks.c.late.label("check_late"),
@@ -76,6 +77,7 @@ def shape(row: sa.Row[Any], origins: Mapping[str, str]) -> CrossCheckShape:
     told: list[dict[str, Any]] = found.get("differences", [])
     return CrossCheckShape(
         state=row.check_state,
+        id=row.check_id,
         by=row.check_by,
         since=row.check_since,
         issuer_log=None if row.check_index is None else origins.get(row.check_log),

@@ -25,11 +25,12 @@ class DifferenceShape:
 class CrossCheckShape:
     """What the issuer's log (its origin), or the provider's own record, says of an event.
 
-    `none` where there is nothing to check against; `since` is when the state was logged, null while it is the first
-    one. `late`: it was found only after it had been told to be absent.
+    `none` where there is nothing to check against; `since` is when the state was logged, and `id` that of the entry
+    which tells of it, both null while it is the first one. `late`: it was found only after it was told to be absent.
     """
 
     state: str = "none"
+    id: str | None = None
     by: str | None = None
     since: str | None = None
     issuer_log: str | None = None

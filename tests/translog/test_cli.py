@@ -227,13 +227,13 @@ class TestVerify:
         [
             (
                 "cross_check",
-                {"by": "issuer_log", "event": "event-1", "late": False, "state": "confirmed", "was": "pending"},
-                "with the issuer's log, or the provider's own record, and recorded what it found: confirmed.",
+                {"by": "issuer_log", "first": "event-1", "late": False, "state": "confirmed", "was": "pending"},
+                "compared the event event-1 with the issuer's log, or the provider's own record, and recorded",
             ),
             ("gap", {"state": "open"}, "It recorded that no delivery had announced an entry of the issuer's log."),
             ("gap", {"state": "announced"}, "recorded that an entry of the issuer's log was announced after all."),
-            ("fork", {"action": "found"}, "The operator recorded that it holds evidence of it"),
-            ("silence", {"state": "silent"}, "Why nothing came, or that nothing was sent."),
+            ("fork", {"issuer_log": "log-1", "state": "forked"}, "The operator recorded that it holds evidence of it"),
+            ("silence", {"state": "began"}, "Why nothing came, or that nothing was sent."),
         ],
     )
     def test_what_the_operator_found(
@@ -249,7 +249,8 @@ class TestVerify:
         for text in (said, f"record {kind} {LEAF_ID}", "source source-1", "issuer index 7", "delivery none"):
             assert text in words(output)
         for name, value in facts.items():
-            assert f"{name} {'no' if value is False else value} " in words(output)
+            label = {"first": "first event", "issuer_log": "issuer log"}.get(name, name)
+            assert f"{label} {'no' if value is False else value} " in words(output)
         assert "item" not in output.partition("What this shows:")[0]
         assert "share (" not in words(output)
 

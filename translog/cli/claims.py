@@ -183,7 +183,7 @@ def _no_comparison(leaf: Leaf) -> Iterator[str]:
     state = words(facts.get("state"))
     if leaf.kind == "cross_check":
         yield (
-            f"That it is so. The operator compared the event {words(facts.get('event'))} with the issuer's log, or the "
+            f"That it is so. The operator compared the event {words(facts.get('first'))} with the issuer's log, or the "
             f"provider's own record, and recorded what it found: {state}. Only the issuer's own proof shows what the "
             "issuer's log has: the evidence of that event may carry it."
         )
