@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 
 from receiver.demo.service import must_be
-from receiver.events import Effect, Item, Via
+from receiver.events import CrossCheck, Effect, Item, Via
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class Event:
     amount: str | None
     operation: str | None
     """The act: two events of the same one tell of it twice."""
+    check: CrossCheck
+    """What the issuer's log says of it."""
+    issuer_index: int | None
+    """Of the entry there that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,19 @@ class Call:
     """Of what tells of the outcome."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What an issuer's log has, and no delivery announced."""
+
+    item: Item
+    effect: Effect
+    amount: str | None
+    index: int
+    """Of its entry in the log."""
+    issuer_index: int
+    """Of the entry in the issuer's."""
+
+
 class Auditor:
     """Asks with a key of the scope `audit`."""
 
@@ -67,6 +84,19 @@ class Auditor:
         """Every call that passed through, oldest first."""
         found = self._get("/v1/attempts").json()["items"]
         return [Call(one["id"], one["log_index"], one["outcome"], one["outcome_id"]) for one in reversed(found)]
+
+    def gaps(self) -> list[Gap]:
+        """Every gap that there is now, oldest first."""
+        return [
+            Gap(
+                item=Item(one["item"]["type"], one["item"]["id"]),
+                effect=Effect(one["effect"]),
+                amount=one["amount"],
+                index=one["log_index"],
+                issuer_index=one["issuer_index"],
+            )
+            for one in reversed(self._get("/v1/gaps").json()["items"])
+        ]
 
     def evidence(self, delivery_id: str) -> bytes:
         """The evidence of an event, or of a call's intent: a tlog-proof. Waits until a checkpoint covers it."""
@@ -97,4 +127,6 @@ def _event(found: dict[str, Any]) -> Event:
         name=found["event"],
         amount=found["amount"],
         operation=found["operation"],
+        check=CrossCheck(found["cross_check"]["state"]),
+        issuer_index=found["cross_check"]["issuer_index"],
     )

@@ -6,7 +6,9 @@ A call goes to the sandbox itself, which the receiver then hears of in some way;
 is heard of it the scene says, and until it is exactly that, nothing goes on.
 """
 
+import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import httpx2
@@ -15,7 +17,7 @@ from receiver import providers
 from receiver.demo.auditor import Auditor, Event
 from receiver.demo.service import DemoError, must_be, until
 from receiver.demo.stage import Stage
-from receiver.events import Effect, Item, Via
+from receiver.events import CrossCheck, Effect, Item, Via, new_id
 from receiver.relay.calls import KEY_HEADER
 from receiver.sandbox.issuers import Scene
 from translog import evidence
@@ -41,6 +43,20 @@ class Played:
         return next((event for event in self.events if event.via is via), None)
 
 
+def expected(scene: Scene, effect: Effect) -> CrossCheck:
+    """What is to be known in the end of an event of a scene, by the issuers' log.
+
+    What was refused was not done, and is in no log. What had only begun is denied by how it ended, if that took nothing
+    back.
+    """
+    if effect is Effect.REFUSED:
+        return CrossCheck.NONE
+    ended = scene.told[-1][1]
+    if effect.under_way and not (ended.under_way or ended.takes_back):
+        return CrossCheck.CONTRADICTED
+    return CrossCheck.CONFIRMED
+
+
 class Player:
     """Plays on a stage."""
 
@@ -61,13 +77,19 @@ class Player:
             return Counter((event.via, event.effect) for event in known.beyond(before))
 
         until(f"what is told of {scene.path}", told, Counter(scene.told))
+        until(f"the state after {scene.path}", lambda: self._auditor.item(provider, scene.item).state, scene.state)
         known = self._auditor.item(provider, scene.item)
-        must_be(f"the state after {scene.path}", known.state, scene.state)
         events = {(event.via, event.effect): event for event in known.beyond(before)}
         played = Played(provider, scene, tuple(events[way] for way in scene.told))
         if (relayed := played.heard(Via.RELAY)) is not None:
             must_be("the event that the caller was told of", answer.headers.get("x-rescind-event"), relayed.id)
         return played
+
+    def withhold(self, provider: str, scene: Scene) -> Played:
+        """Play a scene of which nobody is to be told."""
+        answer = self._client.post(f"{self._stage.sandbox.url}/sandbox/withhold/{provider}")
+        must_be("the status of withholding a notice", answer.status_code, 204)
+        return self.play(provider, scene)
 
     def delivery(self, event: Event) -> Delivery:
         """The delivery that an event was told by, as it came: it is part of the event's evidence."""
@@ -78,12 +100,20 @@ class Player:
 
     def deliver(self, provider: str, delivery: Delivery) -> str:
         """Send a delivery to that provider's source; the answer in a few words, such as `200 duplicate, entry 12`."""
-        url = self._stage.webhooks[provider]
-        answer = self._client.post(url, headers=dict(delivery.headers), content=delivery.body)
-        body = answer.json()
+        return self._send(provider, dict(delivery.headers), delivery.body)
+
+    def forge(self, provider: str, delivery: Delivery) -> str:
+        """Send a delivery's body as whoever has stolen the secret does, signed anew; the answer as `deliver` has it."""
+        issuer = self._stage.issuers[provider]
+        headers = issuer.sign(delivery.body, self._stage.secrets[provider], f"msg_{new_id()}", int(time.time()))
+        return self._send(provider, headers, delivery.body)
+
+    def _send(self, provider: str, headers: Mapping[str, str], body: bytes) -> str:
+        answer = self._client.post(self._stage.webhooks[provider], headers=dict(headers), content=body)
+        said = answer.json()
         if answer.status_code == 200:
-            return f"200 {body['status']}, entry {body['log_index']}"
-        return f"{answer.status_code} {body['details'].get('reason', body['code'])}"
+            return f"200 {said['status']}, entry {said['log_index']}"
+        return f"{answer.status_code} {said['details'].get('reason', said['code'])}"
 
     def _call(self, provider: str, scene: Scene) -> httpx2.Response:
         method, headers = providers.get(provider).operation.method, dict(scene.headers)

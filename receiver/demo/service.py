@@ -1,9 +1,10 @@
 """The demo's own services and commands: the real ones, in a folder that is gone afterwards.
 
     with temporary_folder() as folder, running(folder, "receiver", "serve", "--port", "0", "--data", DATA) as receiver:
-        (made,) = commands(folder, ("key", "create", "auditor", "--scopes", "audit", "--json"))
+        (made,) = commands(folder, ("key", "create", "auditor", "--scopes", "audit", "--json", "--data", DATA))
 
     folder/data/          the receiver's data folder, with a rescind.toml in it that names the guard
+    folder/sandbox/       the sandbox's
     folder/guard/         the guard, so that nothing is ever written to the user's own
     folder/NAME.log       what the service of that name says
 
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-DATA = "data"
+DATA, SANDBOX = "data", "sandbox"
 ORIGIN = "rescind-demo.invalid"
 
 PATIENCE = 60
@@ -127,12 +128,13 @@ def running(folder: Path, name: str, *arguments: str) -> Generator[Service]:
 def commands(folder: Path, *lines: Sequence[str]) -> list[str]:
     """Run `receiver` commands, each of which prints one line, and give those lines. Raises DemoError if one fails.
 
-    They are run one after the other by one process, since most of a command's time is Python's own start.
+    Each names its data folder. They are run one after the other by one process, since most of a command's time is
+    Python's own start.
     """
     try:
         done = subprocess.run(  # noqa: S603  (ourselves)
             [*_PYTHON, _COMMANDS],
-            input=json.dumps([[*line, "--data", DATA] for line in lines]),
+            input=json.dumps(lines),
             capture_output=True,
             text=True,
             check=False,

@@ -11,8 +11,8 @@ from textwrap import wrap
 from rich.console import Console
 from rich.text import Text
 
-_LABEL, _OUTCOME, _COMMAND = 38, 23, 74  # columns, so that all but URLs and keys fits into 80
-_ITEM, _INDEX, _EFFECT, _VIA = 48, 4, 15, 10
+_LABEL, _OUTCOME, _COMMAND = 38, 23, 72  # columns, so that all but URLs and keys fits into 80
+_ITEM, _INDEX, _EFFECT, _VIA, _CHECK = 48, 3, 15, 8, 12
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -53,10 +53,10 @@ class Teller:
         """Something that something is known of; its entries follow."""
         self._line("  ", f"{what:<{_ITEM}} ", (state, "bold"))
 
-    def entry(self, index: int, what: str, via: str, note: str) -> None:
-        """One entry of the log that tells of it."""
-        row = f"entry {index:<{_INDEX}} {what:<{_EFFECT}} "
-        self._line("    ", row, f"{via:<{_VIA}} " if note else via, (note, "dim"))
+    def entry(self, index: int, what: str, via: str, check: str, note: str) -> None:
+        """One entry of the log that tells of it, and what it was found to be worth."""
+        row = f"entry {index:<{_INDEX}} {what:<{_EFFECT}} {via:<{_VIA}} "
+        self._line("    ", row, (f"{check:<{_CHECK}} " if note else check, "bold"), (note, "dim"))
 
     def failed(self, why: str) -> None:
         """The one step that did not."""

@@ -233,6 +233,7 @@ ISSUER = Issuer(
     go_on=_go_on,
     sign=_sign,
     sends=False,
+    account=str(ORG_ID),
     receiver_options=("--scheme", "token", "--header", TOKEN_HEADER),
     scenes=(
         _scene("revoke a badge", _FIRST, Effect.REVOKED),

@@ -50,7 +50,7 @@ class Scene:
     """The events that a receiver has of it in the end, how each comes and what it says: the call's own first, by
     `Via.RELAY`, if the call passes through the receiver."""
     state: str
-    """What a receiver says of the item then."""
+    """What a receiver says of the item in the end, if it checks that against the log."""
 
     @property
     def relayed(self) -> bool:
@@ -83,10 +83,14 @@ class Issuer:
     """The headers of a delivery: of that body, under that secret, with that id, sent at that time (Unix seconds)."""
     sends: bool
     """The provider documents a webhook for its operation. If not, what is delivered is the plain envelope."""
+    account: str
+    """Whose things these are, as the log names it: the provider's one customer."""
     receiver_options: Sequence[str] = field(default=())
     """What `receiver source add` is to be told, besides the provider, so that it takes these deliveries."""
     scenes: Sequence[Scene] = field(default=())
     """What `receiver demo` plays, each on what the ones before it left."""
+    untold: Scene | None = None
+    """One whose notice it has withheld, so that a receiver hears nothing of it."""
     spare: Scene | None = None
     """One that it leaves to whoever watches."""
 

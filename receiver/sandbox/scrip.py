@@ -62,6 +62,8 @@ DONATION = "550e8400-e29b-41d4-a716-446655440106"
 
 RAW = "550e8400-e29b-41d4-a716-446655440001"
 """A raw redemption of 1000.00 POINTS."""
+_OF_AMOUNT = "550e8400-e29b-41d4-a716-446655440013"
+"""A redemption of 250.00 POINTS for a DONATION."""
 
 SCALE = 18
 """Fraction digits of both assets: the most that an asset may have."""
@@ -437,18 +439,18 @@ def _put_fixtures(act: Act) -> None:
     redeem(act, RAW, POINTS, ["1000.00"])
     redeem(act, "550e8400-e29b-41d4-a716-446655440011", POINTS, ["1500.00"], GIFT_CARD, units=3)
     redeem(act, "550e8400-e29b-41d4-a716-446655440012", MILES, ["100.00", "200.00", "300.00"])
-    redeem(act, "550e8400-e29b-41d4-a716-446655440013", POINTS, ["250.00"], DONATION)
+    redeem(act, _OF_AMOUNT, POINTS, ["250.00"], DONATION)
 
 
 def _go_on(_act: Act, _step: Step) -> None:
     """A reversal is final when it is answered: nothing here is ever put off."""
 
 
-def _scene(title: str, asked: Data, told: Sequence[tuple[Via, Effect]], state: str) -> Scene:
+def _scene(title: str, asked: Data, told: Sequence[tuple[Via, Effect]], state: str, redemption: str = RAW) -> Scene:
     return Scene(
         title=title,
-        item=Item("redemption", RAW),
-        path=f"{RedemptionsController.path}/{RAW}/reverse",
+        item=Item("redemption", redemption),
+        path=f"{RedemptionsController.path}/{redemption}/reverse",
         headers={"X-API-Key": API_KEY, "Content-Type": "application/json"},
         members={"reason": "Customer refund request", **asked},
         status=201,
@@ -481,6 +483,8 @@ ISSUER = Issuer(
     go_on=_go_on,
     sign=standard_webhooks,
     sends=True,
+    account=ORGANIZATION,
     receiver_options=("--scheme", "standard-webhooks"),
     scenes=_SCENES,
+    untold=_scene("reverse all of 250.00", {}, (), "no_record", _OF_AMOUNT),
 )

@@ -381,5 +381,6 @@ ISSUER = Issuer(
     go_on=_go_on,
     sign=_sign,
     sends=False,
+    account=MERCHANT,
     scenes=_SCENES,
 )

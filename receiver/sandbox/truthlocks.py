@@ -472,6 +472,7 @@ ISSUER = Issuer(
     go_on=lambda _act, _step: None,  # a receipt is revoked at once: nothing is ever put off
     sign=standard_webhooks,
     sends=True,
+    account=ACCOUNT,
     receiver_options=("--scheme", "standard-webhooks"),
     scenes=_SCENES,
 )

@@ -382,8 +382,9 @@ ISSUER = Issuer(
     go_on=_go_on,
     sign=_sign,
     sends=False,
+    account=PROJECT_ID,
     scenes=(
         _scene("cancel pending points", PENDING, Effect.CANCELED, "taken_back"),
-        _scene("cancel points it will keep", REJECTED, Effect.REJECTED, "not_taken_back"),
+        _scene("cancel points it will keep", REJECTED, Effect.REJECTED, "disputed"),
     ),
 )

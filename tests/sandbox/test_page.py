@@ -65,6 +65,15 @@ def test_the_options_are_those_of_the_issuers() -> None:
 
 
 @needs_a_shell
+def test_the_accounts_are_those_of_the_issuers() -> None:
+    """By which a receiver knows whose entries the log has."""
+    table = PAGE[PAGE.index("| provider | account |") :]
+    named = re.findall(r"^\| (\w+) \| `(\S+)` \|$", table, re.MULTILINE)
+    assert {name.lower(): account for name, account in named} == {
+        name: issuer.account for name, issuer in issuers().items()
+    }
+
+
 def test_every_request_gets_its_documented_status(sandbox: Sandbox) -> None:
     """Each is typed in as it stands, and its act is in the log."""
     assert sorted(requests()) == providers.names()

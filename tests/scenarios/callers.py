@@ -133,48 +133,65 @@ def planned(rng: random.Random, things: Things) -> list[Call]:
     and buckets are few, so that many calls about them are refused.
     """
     calls = [_receipt(rng, receipt) for receipt in things.receipts]
-    calls += [_job(rng, job) for job in things.jobs]
+    calls += [of_job(job, relayed=_either(rng)) for job in things.jobs]
     reversals = len(things.receipts) // 3
     for number in range(reversals):
         redemption, most = rng.choice([(RAW, 9.0), (LOTS, 5.0), (OF_AMOUNT, 2.0)])
         calls.append(_reversal(rng, redemption, number, {"amount": f"{rng.uniform(0.01, most):.2f}"}))
     calls += [_reversal(rng, UNITS, number, {"quantity": 1}) for number in range(reversals, reversals + 4)]
     for _ in range(len(things.receipts) // 60):
-        calls += [_badge(badge, relayed=relayed) for badge, relayed in zip(BADGES, (True, False), strict=True)]
-        calls += [_bucket(voucherify.PENDING, relayed=True), _bucket(voucherify.REJECTED, relayed=False)]
+        calls += [of_badge(badge, relayed=relayed) for badge, relayed in zip(BADGES, (True, False), strict=True)]
+        calls += [of_bucket(voucherify.PENDING, relayed=True), of_bucket(voucherify.REJECTED, relayed=False)]
     rng.shuffle(calls)
     return calls
 
 
-def _receipt(rng: random.Random, receipt: str) -> Call:
-    relayed, path = _either(rng), f"/v1/receipts/{receipt}/revoke"
-    return Call(provider="truthlocks", path=path, item=receipt, members={}, relayed=relayed, key=_key(rng, relayed))
+def of_receipt(receipt: str, *, relayed: bool, key: str | None = None) -> Call:
+    """Have a receipt revoked."""
+    path = f"/v1/receipts/{receipt}/revoke"
+    return Call(provider="truthlocks", path=path, item=receipt, members={}, relayed=relayed, key=key)
 
 
-def _job(rng: random.Random, job: str) -> Call:
+def of_job(job: str, *, relayed: bool) -> Call:
+    """Have an issuance job revoked."""
     path, members = f"/partner/issuance_jobs/{job}/revoke", {"merchant_id": thanx.MERCHANT}
-    return Call(provider="thanx", path=path, item=job, members=members, relayed=_either(rng))
+    return Call(provider="thanx", path=path, item=job, members=members, relayed=relayed)
 
 
-def _reversal(rng: random.Random, redemption: str, number: int, part: Mapping[str, Any]) -> Call:
-    members = {"reason": f"Refund of order {number}", **part}
-    path, relayed = f"/v1/redemptions/{redemption}/reverse", _either(rng)
-    key = _key(rng, relayed)
+def of_redemption(
+    redemption: str, part: Mapping[str, Any], *, relayed: bool, reason: str = "Refund", key: str | None = None
+) -> Call:
+    """Have a part of a redemption reversed, an amount or a quantity; all that is left of it, if none is named."""
+    path = f"/v1/redemptions/{redemption}/reverse"
+    members = {"reason": reason, **part}
     return Call(provider="scrip", path=path, item=redemption, members=members, relayed=relayed, key=key)
 
 
-def _badge(badge: str, *, relayed: bool) -> Call:
+def of_badge(badge: str, *, relayed: bool) -> Call:
+    """Have an earned badge revoked."""
     customer = str(capillary.CUSTOMER_ID)
     members = {"badgeMetaId": capillary.EARNED[badge], "customerId": customer, "earnedBadgeId": badge}
     path = "/api_gateway/v1/badges/customer/revokeEarn"
     return Call(provider="capillary", path=path, item=badge, members=members, relayed=relayed)
 
 
-def _bucket(bucket: str, *, relayed: bool) -> Call:
+def of_bucket(bucket: str, *, relayed: bool) -> Call:
+    """Have pending points canceled, on the card of the documented example."""
     here = voucherify.HERE
     card = f"/v2/loyalties/programs/{here.program}/members/{here.member}/cards/{here.card}"
     path = f"{card}/pending-points/{bucket}/cancel"
     return Call(provider="voucherify", path=path, item=bucket, members={}, relayed=relayed)
+
+
+def _receipt(rng: random.Random, receipt: str) -> Call:
+    relayed = _either(rng)
+    return of_receipt(receipt, relayed=relayed, key=_key(rng, relayed))
+
+
+def _reversal(rng: random.Random, redemption: str, number: int, part: Mapping[str, Any]) -> Call:
+    relayed = _either(rng)
+    reason, key = f"Refund of order {number}", _key(rng, relayed)
+    return of_redemption(redemption, part, relayed=relayed, reason=reason, key=key)
 
 
 def _either(rng: random.Random) -> bool:

@@ -55,8 +55,8 @@ class Stand:
         self.key = sites[0].key("audit,operate,admin")
         self.vkey = sites[0].vkey()
         self.receivers: list[Service] = []
-        self._ports = [_free_port() for _ in sites]
-        self._sandbox_port = _free_port()
+        self._ports = [free_port() for _ in sites]
+        self._sandbox_port = free_port()
         self._run = ExitStack()
         self._options: list[str] = []
         self.sources: dict[str, str] = {}
@@ -171,8 +171,11 @@ def everything_is_told(stand: Stand, jobs: Sequence[str]) -> None:
         ledger.close()
 
 
-def _free_port() -> int:
-    """One below those that connections get: else who calls a server that is away could come to call itself."""
+def free_port() -> int:
+    """A port that nobody listens on, below those that connections get.
+
+    Else who calls a server that is away could come to call itself.
+    """
     while True:
         port = 10_000 + secrets.randbelow(20_000)
         with socket.socket() as free:

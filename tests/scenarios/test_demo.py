@@ -28,6 +28,9 @@ told by webhook revoked, entry _
 the same delivery, replayed 200 duplicate, entry _ told twice
 one forged of it: another receipt 401 wrong_signature nothing kept
 what is known of that receipt no_record
+forged again, with a stolen secret 200 recorded, entry _ authenticated
+Scrip: reverse all of 250.00 201
+its notice is withheld no_record
 """
 
 BY_RELAY = """\
@@ -48,34 +51,38 @@ declared, in a plain envelope rejected, entry _
 
 RECORDED = {
     "redemption 550e8400-e29b-41d4-a716-446655440001 taken_back": [
-        "reversed 500.00 relay",
-        "reversed 500.00 webhook",
-        "reversed 500.00 webhook",
+        "reversed 500.00 relay confirmed",
+        "reversed 500.00 webhook confirmed",
+        "reversed 500.00 webhook confirmed",
     ],
-    "receipt 3f0c7a1e-5d0b-4c1e-9a55-2b9c7f3d1a01 taken_back": ["refused relay", "revoked webhook"],
-    "badge 654cbea06bccde1274b6d3a2 taken_back": ["refused relay", "revoked relay"],
-    "issuance_job job_xyz789 taken_back": ["revoked poll", "revoking relay"],
+    "receipt 3f0c7a1e-5d0b-4c1e-9a55-2b9c7f3d1a01 taken_back": ["refused relay none", "revoked webhook confirmed"],
+    "badge 654cbea06bccde1274b6d3a2 taken_back": ["refused relay none", "revoked relay confirmed"],
+    "issuance_job job_xyz789 taken_back": ["revoked poll confirmed", "revoking relay confirmed"],
     "pending_points lcppb_12db4ebb0483a14091 taken_back": [
-        "canceled declared",
-        "canceling declared",
-        "canceling relay",
+        "canceled declared confirmed",
+        "canceling declared confirmed",
+        "canceling relay confirmed",
     ],
-    "pending_points lcppb_12db4ebb0483a14093 not_taken_back": [
-        "canceling declared",
-        "canceling relay",
-        "rejected declared",
+    "pending_points lcppb_12db4ebb0483a14093 disputed": [
+        "canceling declared contradicted",
+        "canceling relay contradicted",
+        "rejected declared confirmed",
     ],
+    "receipt 3f0c7a1e-5d0b-4c1e-9a55-2b9c7f3d1a00 taken_back": ["revoked webhook absent forged"],
+    "redemption 550e8400-e29b-41d4-a716-446655440013 no_record": ["reversed 250.00 gap"],
 }
-"""What an auditor is told of each item; in which order its events came is up to the deliveries."""
+"""What an auditor is told of each item, and of its events by the issuers' log; their order is up to the deliveries."""
 
 PROVED = """\
 VERIFIED: this record is in the log, unchanged.
 entry _ is the request, logged before it was passed on
 VERIFIED: this record is in the log, unchanged.
 entry _ is the provider's answer to it, and names it
+entry _ of the issuers' log says the same: the issuer stands for it
 the credentials that the call was made with are in neither
 a copy that names another badge NOT VERIFIED
 a copy that is set back by a day NOT VERIFIED
+a copy with another act's issuer proof NOT VERIFIED
 """
 
 needs_a_shell = pytest.mark.skipif(
@@ -152,13 +159,13 @@ def steps(told: str) -> str:
 
 
 def recorded(table: str) -> dict[str, list[str]]:
-    """Of each item in the table, its state, and its events without their entries, sorted."""
+    """Of each item in the table, its state, and its events and gaps without their entries, sorted."""
     found: dict[str, list[str]] = {}
     for line in table.splitlines():
-        if item := re.match(r"^  (\w+ \S+) +(\w+) since [0-9:]{8}$", line):
+        if item := re.match(r"^  (\w+ \S+) +(\w+)(?: since [0-9:]{8})?$", line):
             found[f"{item[1]} {item[2]}"] = []
-        elif event := re.match(r"^    entry [0-9]+ +(.+?) +(webhook|relay|poll|declared)( .+)?$", line):
-            found[list(found)[-1]].append(f"{event[1]} {event[2]}")
+        elif entry := re.match(r"^    entry [0-9]+ +(.+?)(?: +(?:call in|same act as|entry) [0-9]+.*)?$", line):
+            found[list(found)[-1]].append(" ".join(entry[1].split()))
     return {item: sorted(events) for item, events in found.items()}
 
 
@@ -218,10 +225,10 @@ def test_it_can_be_looked_at_until_ctrl_c(tmp_path: Path) -> None:
     with demo(tmp_path) as process:
         told = told_until(process, LAST_LINE) + told_until(process, "ls ")
         offered: list[str] = re.findall(r"^    (\S.+)$", chapter(told, 6), re.MULTILINE)
-        variables, commands = offered[:3], offered[3:]
-        assert [line.partition("=")[0] for line in variables] == ["KEY", "RELAY_KEY", "VKEY"]
+        variables, commands = offered[:4], offered[4:]
+        assert [line.partition("=")[0] for line in variables] == ["KEY", "RELAY_KEY", "VKEY", "ISSUER_VKEY"]
 
-        call, events, calls, item, evidence, shown, *checkpoints, files = [
+        call, events, calls, item, evidence, shown, logs, gaps, *checkpoints, files = [
             typed_in(variables, command) for command in commands
         ]
         badge = json.loads(call)["data"]
@@ -231,14 +238,19 @@ def test_it_can_be_looked_at_until_ctrl_c(tmp_path: Path) -> None:
         assert json.loads(item)["state"] == "taken_back"
         assert evidence.startswith("c2sp.org/tlog-proof@v1\n")
         assert shown.startswith("VERIFIED: this record is in the log, unchanged.\n")
+        assert "The issuer itself stands for it." in " ".join(shown.split())
+        assert [one["state"] for one in json.loads(logs)["items"]] == ["current"]
+        assert [one["effect"] for one in json.loads(gaps)["items"]] == ["reversed"]
         assert [re.sub(r"(?<=^sandbox.invalid).*", "", checkpoint.splitlines()[0]) for checkpoint in checkpoints] == [
             "rescind-demo.invalid/log/default",
             "sandbox.invalid",
         ]
         folder = Path(commands[-1].split()[1])
-        for name in ("other-item", "backdated"):
+        key, issuer_key = (variable.partition("=")[2] for variable in variables[2:])
+        for name in ("other-item", "backdated", "other-act"):
             assert f"{name}.tlog-proof" in files
-            verify = [TRANSLOG, "verify", folder / f"{name}.tlog-proof", "--key", variables[2].partition("=")[2]]
+            file = folder / f"{name}.tlog-proof"
+            verify = [TRANSLOG, "verify", file, "--key", key, "--issuer-key", issuer_key]
             refused = subprocess.run(verify, capture_output=True, check=False)
             assert (refused.returncode, refused.stdout) == (1, b"")
         process.send_signal(signal.SIGINT)

@@ -1,7 +1,7 @@
 """A sixth provider, added as docs/adding-a-provider.md says: its file and its commands are read from the page itself.
 
 The file is the only thing that is added, to a copy of the checkout. There the page's commands are run as they stand,
-and have to print what the page shows, in which an ellipsis is whatever may be there: an id, a hash, or lines left out.
+and have to print what the page shows (`tests.scenarios.pages`).
 """
 
 import hmac
@@ -17,17 +17,18 @@ from typing import Any
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from receiver import providers
-from receiver.events import Via
-from receiver.providers import Call, Inquiry, NotDone, Notice, Provider, Unfit
+from receiver.events import Claim, Effect, Item, Via, parse_time
+from receiver.providers import Call, Denied, Inquiry, NotDone, Notice, Provider, Unfit
 from receiver.strictjson import Json, parse
+from tests.scenarios.pages import blocks, run_as_shown
 from tests.scenarios.service import BIN, Service, Site
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "adding-a-provider.md").read_text()
 MADE = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "rescind-data", "node_modules")
-END = "\x1e"  # printed between two blocks of commands
 
 STAMP: dict[str, Json] = {
     "id": "st_1",
@@ -36,37 +37,6 @@ STAMP: dict[str, Json] = {
     "revoked_at": "2026-11-20T08:59:58Z",
     "reason": "given twice",
 }
-
-
-def blocks(title: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a section, each with what it is: `python`, `sh` or `text`."""
-    section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    found: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    assert found
-    return found
-
-
-def fits(printed: str, shown: str) -> bool:
-    """Whether that is what the page shows."""
-    lines = [re.escape(line).replace("…", ".*") for line in shown.strip().split("\n")]
-    pattern = "\n".join("(?s:.*?)" if line == ".*" else line for line in lines)
-    return re.fullmatch(pattern, printed.strip()) is not None
-
-
-def run_as_shown(title: str, site: Site, folder: Path, **variables: str) -> None:
-    """Run the commands of a section in one shell, and compare what they print with what the page shows of it."""
-    parts: list[str] = []
-    expected: list[str] = []
-    for kind, text in blocks(title):
-        if kind == "sh":
-            parts.append(text)
-        else:
-            assert (kind, len(expected)) == ("text", len(parts) - 1)
-            expected.append(text)
-    printed = site.shell(f"printf '{END}'\n".join(parts), folder, **variables).split(END)
-    assert len(printed) == len(expected)
-    for one, shown in zip(printed, expected, strict=True):
-        assert fits(one, shown), f"{one}\n\nis not what the page shows:\n\n{shown}"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +53,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, module: str) -> Path:
     copy = tmp_path_factory.mktemp("sixth") / "checkout"
     shutil.copytree(ROOT, copy, ignore=MADE)
     (copy / ".venv").symlink_to(BIN.parent)
-    ((kind, source),) = blocks("Write it")
+    ((kind, source),) = blocks(PAGE, "## Write it")
     assert kind == "python"
     (copy / module).write_text(source)
     return copy
@@ -134,14 +104,14 @@ def cafe(site: Site, service: Service) -> Cafe:
 
 def test_it_passes_every_check(site: Site, checkout: Path) -> None:
     """Lint, types, the rules of the house and those of providers, in the copy of the checkout."""
-    run_as_shown("Check it", site, checkout, PYRIGHT_PYTHON_IGNORE_WARNINGS="1")
+    run_as_shown(PAGE, ["## Check it"], site, checkout, PYRIGHT_PYTHON_IGNORE_WARNINGS="1")
 
 
 def test_it_works_as_the_page_shows(site: Site, service: Service) -> None:
     """Added, delivered to, asked, proved, verified. Its port leads to the service's by curl's own configuration."""
     port = service.client.base_url.port
     (site.folder / ".curlrc").write_text(f'connect-to = "127.0.0.1:8000:127.0.0.1:{port}"\nnoproxy = "*"\n')
-    run_as_shown("Try it", site, site.folder, CURL_HOME=str(site.folder))
+    run_as_shown(PAGE, ["## Try it"], site, site.folder, CURL_HOME=str(site.folder))
 
 
 def test_what_becomes_of_other_deliveries(site: Site, cafe: Cafe) -> None:
@@ -196,6 +166,22 @@ def test_the_record_says_what_became_of_a_call(checkout: Path, module: str) -> N
     assert (revoked.event, revoked.key, revoked.digest, revoked.via) == (told.event, told.key, told.digest, Via.POLL)
     assert shown(revoked_at=None) == NotDone("the stamp is not revoked")
     assert shown(id="st_2") == Unfit("wrong_shape", "stamp.id is not the one asked for")
+
+
+def test_what_the_issuer_says_is_the_act_of_the_event(checkout: Path, module: str) -> None:
+    """By an entry of its log and by its record alike; a stamp that is not revoked denies it."""
+    provider = loaded(checkout / module)
+    act = Claim("shop_3", Item("stamp", "st_1"), "st_1", Effect.REVOKED, None, None, parse_time("2026-11-20T08:59:58Z"))
+    entry = {"provider": "ristrella", "account": "shop_3", "item": {"type": "stamp", "id": "st_1"}, "effect": "revoked"}
+    entry |= {"operation": "st_1", "at": "2026-11-20T08:59:58Z", "event": "STAMP_REVOKE", "amount": None}
+
+    assert provider.entry(json.dumps(entry).encode()) == act
+    assert provider.entry(json.dumps(entry | {"provider": "another"}).encode()) is None
+    assert provider.record is not None
+    assert provider.record.target(act) == "/v1/stamps/st_1"
+    assert provider.record.read(replace(act, at=None), {"stamp": STAMP}) == act
+    assert provider.record.read(act, {"stamp": {**STAMP, "revoked_at": None}}) == Denied("the stamp is not revoked")
+    assert isinstance(provider.record.read(act, {"stamp": {**STAMP, "id": "st_2"}}), Unfit)
 
 
 def test_without_the_file_there_is_no_such_provider(tmp_path: Path) -> None:
