@@ -109,7 +109,7 @@ async def _one_more(sizes: list[int]) -> bool:
             steps = [step async for step in log.follow(state)]
             requests = log.requests
         match steps:
-            case [Read(_, []), Read(start, [_]), Current()] if start == size:
+            case [Read(_, []), Read(_, []), Read(start, [_]), Current()] if start == size:
                 pass
             case _:
                 raise TranslogError(f"one new entry was not read behind {size}")

@@ -15,6 +15,10 @@ with what the record's event was opened to:
     operation, account                 where record and entry both name one
     amount, quantity                   the same, as decimals
 
+The same act may be told of as of another item: a transaction, and what that is about. So where the types of the two
+items differ and both name an operation, the operation alone ties record and entry; that the items are the same is not
+shown then. If the event is withheld, provider and effect are compared all the same: the leaf has them.
+
 An id that is a UUID is the same in either case (RFC 9562 section 4). Entries of any other form are handed on as they
 are, for a person to read.
 """
@@ -29,6 +33,7 @@ from translog.checkpoint import Checkpoint
 from translog.errors import EvidenceError, FormatError
 from translog.policy import Policy
 from translog.proof import TlogProof
+from translog.tiles import MAX_ENTRY_SIZE
 
 __all__ = ["Act", "IssuerEntry", "vouched"]
 
@@ -84,8 +89,8 @@ class IssuerEntry:
     """What an issuer's proof shows: `entry` is entry `index` of the issuer's log of `checkpoint`.
 
     `act` is the entry, read; None if it is of another form. `compared` names what in it was found to be the same as in
-    the record; it is empty if the two could not be compared, and whether the entry is about the record is then for
-    whoever reads it.
+    the record; it is empty if the two could not be compared. Unless the item's id or the operation is among it, whether
+    the entry is about the record is for whoever reads it.
     """
 
     checkpoint: Checkpoint
@@ -98,32 +103,37 @@ class IssuerEntry:
 def vouched(data: bytes, policy: Policy, facts: Mapping[str, Value], event: Mapping[str, Value] | None) -> IssuerEntry:
     """Verify an issuer's proof for the record whose leaf has `facts` and whose event was opened to `event`, if it was.
 
-    `policy` is of the issuer's log. Raises `FormatError` for what is no tlog-proof with its entry, `SignatureError`
-    and `ProofError` if it does not verify, and `EvidenceError`, which names the member, if the entry is about
-    something else than the record.
+    `policy` is of the issuer's log. Raises `FormatError` for what is no tlog-proof with its entry, or for one above
+    65,535 bytes, which no log has; `SignatureError` and `ProofError` if it does not verify, and `EvidenceError`, which
+    names the member, if the entry is about something else than the record.
     """
     proof = TlogProof.parse(data)
     if proof.extra is None:
         raise FormatError("issuer's proof: it has no extra line, so it does not say which entry it proves")
+    if len(proof.extra) > MAX_ENTRY_SIZE:
+        raise FormatError(f"issuer's proof: an entry of {len(proof.extra)} bytes; it has {MAX_ENTRY_SIZE} at most")
     checkpoint = proof.verify(proof.extra, policy)
     try:
         act = Act.parse(proof.extra)
     except FormatError:
         act = None
-    # A record whose event is withheld, or names no item, gives nothing to hold the entry against.
-    compared = () if act is None or event is None or "item" not in event else _compare(act, facts, event)
+    compared = () if act is None else _compare(act, facts, event or {})
     return IssuerEntry(checkpoint, proof.index, proof.extra, act, compared)
 
 
 def _compare(act: Act, facts: Mapping[str, Value], event: Mapping[str, Value]) -> tuple[str, ...]:
     """The names of the members that are the same; `EvidenceError` for the first that differs."""
-    item = event["item"] if isinstance(event["item"], dict) else {}
+    if "item" not in event and "effect" not in facts:  # a record of what is no event: nothing to hold the entry against
+        return ()
+    item = event.get("item")
+    item = item if isinstance(item, dict) else {}
     pairs: list[tuple[str, Value, str | None, Callable[[str, str], bool]]] = [
         ("provider", facts.get("provider"), act.provider, str.__eq__)
     ]
     # The same act may be told of as of another item (a transaction, and what that is about): then its id tells.
     named = act.operation is not None and event.get("operation") is not None
-    if not (named and isinstance(item.get("type"), str) and item["type"] != act.item_type):
+    another_type = named and isinstance(item.get("type"), str) and item["type"] != act.item_type
+    if "item" in event and not another_type:
         pairs.append(("item type", item.get("type"), act.item_type, str.__eq__))
         pairs.append(("item id", item.get("id"), act.item_id, _same_id))
     if "effect" in facts:  # a record of some other kind than an event's has none

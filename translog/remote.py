@@ -38,6 +38,7 @@ from translog.follower import (
     frontier_tiles,
     proven_frontier,
 )
+from translog.fork import Fork
 from translog.merkle import HASH_SIZE, Node
 from translog.note import Note
 from translog.policy import Policy
@@ -95,17 +96,20 @@ class RemoteLog:
         self._policy.open(fetched)
         return fetched
 
-    async def follow(self, state: State) -> AsyncGenerator[Read | Current | Behind | Forked]:
+    async def follow(self, state: State, *, entries: bool = True) -> AsyncGenerator[Read | Current | Behind | Forked]:
         """One round: fetch the newest checkpoint, and give what is proven under it, chunk by chunk.
 
         The last thing given is `Current`, `Behind` or `Forked`. Each `Read` has the state to keep with its entries,
-        which is where another round begins; a new checkpoint is a `Read` of no entries.
+        which is where another round begins; what is new of checkpoints is a `Read` of no entries. Without `entries`,
+        the checkpoint alone is followed, and it is `Current` when the state has it.
         """
         follower = Follower(self._policy, state)
-        step = await self._offer(follower, await self._fetcher.checkpoint())
+        end = None if entries else 0
+        note = await self._fetcher.checkpoint()
+        step = await self._follow(follower, note, follower.offer(note), end)
         while isinstance(step, Read):
             yield step
-            step = await self._feed(follower, follower.go_on())
+            step = await self._follow(follower, note, follower.go_on(), end)
         yield step
 
     async def entries(self, start: int, end: int, note: bytes) -> AsyncGenerator[tuple[int, list[bytes]]]:
@@ -170,18 +174,37 @@ class RemoteLog:
 
         return await self._made_of(tiles_needed(size, lambda read: read(named)), verified)
 
+    async def compare(self, state: State, note: bytes) -> Fork | None:
+        """What shows that a checkpoint seen elsewhere is none of this log as `state` has it; None if it is.
+
+        It has no more entries than the state's own. Hashes for it are fetched here. Raises `SignatureError` if no log
+        of the policy signed it, and `ValueError` for a larger one, or before there is any to compare it with.
+        """
+        last, other = state.unverified_checkpoint(), self._policy.open_log(note)
+        if last is None or other.size > last.size:
+            raise ValueError("what is compared is no larger than the checkpoint that is known")
+        if (other.size, other.root) == (last.size, last.root):
+            return None
+        follower = Follower(self._policy, state)
+        step = follower.offer(note)
+        while isinstance(step, Fetch | Read):
+            step = follower.go_on() if isinstance(step, Read) else await self._feed(follower, step)
+        return step.fork if isinstance(step, Forked) else None
+
     async def fetch(self, resources: Iterable[Resource]) -> dict[Resource, bytes]:
         """These as they come, of which nothing is verified but that each tile has the bytes of its width."""
         return await self._fetcher.fetch(resources)
 
     # ---- fetched until it verifies ------------------------------------------------------------------------------
 
-    async def _offer(self, follower: Follower, note: bytes) -> Read | Current | Behind | Forked:
-        last, step = follower.state.unverified_checkpoint(), follower.offer(note)
+    async def _follow(
+        self, follower: Follower, note: bytes, step: Fetch | Read | Current | Behind | Forked, end: int | None
+    ) -> Read | Current | Behind | Forked:
+        """What comes of the checkpoint `note`, which was offered."""
         try:
-            return await self._feed(follower, step)
+            return await self._feed(follower, step, end)
         except FetchError as error:
-            offered = Checkpoint.parse(Note.parse(note).text)
+            offered, last = Checkpoint.parse(Note.parse(note).text), follower.state.unverified_checkpoint()
             if last is None or offered.size >= last.size:
                 raise
             raise FetchError(
@@ -192,10 +215,12 @@ class RemoteLog:
     async def _feed(
         self, follower: Follower, step: Fetch | Read | Current | Behind | Forked, end: int | None = None
     ) -> Read | Current | Behind | Forked:
-        """Fetch what the follower asks for, until it says something; no bundles from `end` on."""
+        """Fetch what the follower asks for, until it says something; no bundles from `end` on, if that is given."""
         failed = False
         while isinstance(step, Fetch):
             wanted = [one for one in step.resources if end is None or not _begins_behind(one, end)]
+            if not wanted:
+                return Current()
             given = await self._fetcher.fetch(wanted, BUDGET if isinstance(wanted[0], Bundle) else None)
             try:
                 step = follower.give(given)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import stamina
@@ -110,7 +110,22 @@ def asking(server: Server, ask: Callable[[RemoteLog], Awaitable[T]], policy: Pol
 
 @contextmanager
 def unmoved(reader: Reader) -> Generator[None]:
-    """Nothing is read in the meantime, and the state stays what it is."""
-    before = (reader.kept, list(reader.entries))
+    """Nothing is read in the meantime, and what was believed stays what it is; a checkpoint may be kept as unproven."""
+    before = (believed(reader.state), list(reader.entries))
     yield
-    assert (reader.kept, reader.entries) == before
+    assert (believed(reader.state), reader.entries) == before
+
+
+def believed(state: State) -> State:
+    """The state without the unproven checkpoint."""
+    return replace(state, unproven=None)
+
+
+def begun(following: Follower, note: bytes) -> Fetch:
+    """Offer a checkpoint, have it kept, and give what is to be fetched to compare it."""
+    step = following.offer(note)
+    if isinstance(step, Read):
+        assert (step.entries, step.state.unproven) == ([], note)
+        step = following.go_on()
+    assert isinstance(step, Fetch)
+    return step

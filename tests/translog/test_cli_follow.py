@@ -124,6 +124,14 @@ class TestLines:
         server.log = Simulated.of(6)
         assert lines(run(*once)[1]) == expected(server.log.entries, 5)
 
+    @pytest.mark.parametrize("size", [5, 6, 9])
+    def test_a_fork_while_it_is_waited(self, run: Run, server: Server, once: tuple[str, ...], size: int) -> None:
+        """What the log showed before it had the first entry that was asked for, it cannot take back."""
+        assert run(*once, "--from", "6")[0] == 1
+        server.log = Simulated.of(size).forked(2)
+        code, output, errors = run(*once, "--from", "6")
+        assert (code, output, "FORKED" in errors) == (2, "", True)
+
     def test_a_log_without_entries(self, run: Run, server: Server, once: tuple[str, ...]) -> None:
         """A log that is new has nothing to be read yet."""
         server.log = Simulated.of(0)

@@ -108,7 +108,9 @@ class TestTheFiles:
         assert (code, output) == (1, "")
         assert f"{out} has {len(left)} bytes, and " in errors
         assert "lines are missing" in errors
-        assert ((folder / "state").read_bytes(), out.read_bytes()) == (state, left)
+        assert ((folder / "state").read_bytes(), out.exists()) == (state, gone is not None)
+        if gone is not None:
+            assert out.read_bytes() == left
 
     def test_another_file(self, run: Run, server: Server, folder: Path, once: tuple[str, ...]) -> None:
         """Another `--out` goes on where the first one ended, and nothing is taken away from either."""
@@ -118,6 +120,55 @@ class TestTheFiles:
         server.log = Simulated.of(7)
         assert run(*once, "--out", str(second))[0] == 0
         assert (indexes(first), indexes(second)) == ([0, 1, 2, 3, 4], [-1, 5, 6])
+
+    def test_another_file_after_a_crash(self, run: Run, server: Server, folder: Path, once: tuple[str, ...]) -> None:
+        """What the state does not know of is taken away before a file is left; so nothing broken or double is in it."""
+        first, second = folder / "out.jsonl", folder / "second"
+        for others in (("--out", str(second)), ()):
+            for path in (first, second, folder / "state"):
+                path.unlink(missing_ok=True)
+            server.log = Simulated.of(5)
+            run(*once)
+            with first.open("ab") as file:
+                file.write(b'{"index":5}\n{"index":6,"entr')
+            server.log = Simulated.of(7)
+            elsewhere = once if others else (*once[:6], *once[8:])
+            assert run(*elsewhere, *others)[0] == 0
+            server.log = Simulated.of(9)
+            assert run(*once)[0] == 0
+            assert indexes(first) == [0, 1, 2, 3, 4, 7, 8]
+
+    def test_another_file_that_somebody_writes(self, run: Run, folder: Path, once: tuple[str, ...]) -> None:
+        """The one that is left is not touched while another run has it."""
+        first = folder / "out.jsonl"
+        run(*once)
+        with first.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            code, _, errors = run(*once, "--out", str(folder / "second"))
+        assert (code, f"somebody else writes {first}" in errors) == (1, True)
+
+    @pytest.mark.parametrize("left", [None, b"less"])
+    def test_another_file_where_lines_are_missing(
+        self, run: Run, server: Server, folder: Path, once: tuple[str, ...], left: bytes | None
+    ) -> None:
+        """One that is gone, or shorter than it was, is left as it is."""
+        first, second = folder / "out.jsonl", folder / "second"
+        run(*once)
+        first.unlink() if left is None else first.write_bytes(left)
+        server.log = Simulated.of(7)
+        assert run(*once, "--out", str(second))[0] == 0
+        assert indexes(second) == [5, 6]
+        assert (first.read_bytes() if first.exists() else None) == left
+
+    def test_a_hard_link_of_the_state(self, run: Run, folder: Path, once: tuple[str, ...]) -> None:
+        """It is the state, whatever its name: called wrongly, and nothing is written to it."""
+        state, link = folder / "state", folder / "link"
+        run(*once)
+        link.hardlink_to(state)
+        before = state.read_bytes()
+        code, _, errors = run(*once, "--out", str(link))
+        assert (code, f"{link} belongs to the state" in errors) == (2, True)
+        assert (state.read_bytes(), link.read_bytes()) == (before, before)
 
     def test_through_links(self, run: Run, server: Server, folder: Path, once: tuple[str, ...]) -> None:
         """A link is the file that it leads to: of the state, and of the lines."""
@@ -307,12 +358,12 @@ class TestTheState:
         assert (code, f"cannot read {folder / 'state'}: Is a directory" in errors) == (1, True)
 
     def test_it_is_there_from_the_beginning(self, run: Run, server: Server, folder: Path) -> None:
-        """Also a run that read nothing leaves a state, and `--from` still holds for the next."""
+        """Also a run that read nothing leaves a state, with the checkpoint, and `--from` still holds for the next."""
         state = folder / "state"
         arguments = ("--key", VKEY, "--state", str(state), "--once", "--from", "3")
         server.log = Simulated.of(1)
         assert run("follow", server.url, *arguments)[0] == 1
-        assert Kept.parse(state.read_bytes()) == Kept(State())
+        assert Kept.parse(state.read_bytes()) == Kept(State(server.log.checkpoint()))
         server.log = Simulated.of(5)
         code, output, _ = run("follow", server.url, *arguments)
         assert (code, [json.loads(line)["index"] for line in output.splitlines()]) == (0, [3, 4])

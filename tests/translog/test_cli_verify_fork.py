@@ -11,6 +11,7 @@ from tests.translog.misbehaving import Simulated
 from tests.translog.samples import KEY, ORIGIN, STRANGER
 from translog import merkle
 from translog.fork import Fork
+from translog.note import Kind, SigningKey
 from translog.tiles import hash_reader
 
 HONEST = Simulated.of(5)
@@ -47,7 +48,7 @@ def test_a_log_that_regrew(run: Run, path: Path) -> None:
     assert f"The other: log {ORIGIN} size 8 root {other.root().hex()} {signed}" in words(output)
     shown, not_shown = words(output).split("What this shows:")[1].split("What this does not show:")
     assert f"The first 5 entries of the larger one have the root {other.root(5).hex()}" in shown
-    assert f"The holder of the key of {ORIGIN} signed both" in shown
+    assert f"The holder of the key {ORIGIN}+{KEY.key_id:08x} signed both" in shown
     assert "Which of the two is true, which entries differ, and who was shown which." in not_shown
     assert "Who used the key" in not_shown
     assert "That rests on the key you gave" in not_shown
@@ -69,6 +70,21 @@ def test_who_else_signed(run: Run, path: Path) -> None:
     assert code == 0
     assert words(output).count("verified") == 2
     assert f"signed by {STRANGER.name}+{STRANGER.key_id:08x}, not checked" in words(output)
+
+
+def test_no_one_key_signed_both(run: Run, path: Path) -> None:
+    """Of several keys under one origin it is said which signed which, and that all of them have to be the log's."""
+    other = SigningKey(ORIGIN, Kind.ED25519, bytes(32))
+    path.write_bytes(replace(fork_of(HONEST.forked(4)), larger=HONEST.forked(4).checkpoint(None, other)).encode())
+    code, output, _ = run("verify", str(path), "--key", VKEY, "--key", str(other.verifying_key()))
+    assert code == 0
+    shown, not_shown = words(output).split("What this shows:")[1].split("What this does not show:")
+    first, second = (f"{ORIGIN}+{key.key_id:08x}" for key in (KEY, other))
+    assert f"No one key signed both: the one is signed by {first}, the other by {second}." in shown
+    assert "The holder of" not in shown
+    assert (
+        "That these keys are all the log's: you say so, who gave them. If one is not, this shows nothing." in not_shown
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from tests.translog.command import VKEY, Run, words
 from tests.translog.issuers import FORGER, ISSUER, ISSUER_VKEY, issuer_proof, plain, vouched_for
 from tests.translog.samples import EVIDENCE, KEY, evidence_file
+from translog.canonical import Value
 
 BY_ITS_KEY = ("--key", VKEY, "--issuer-key", ISSUER_VKEY)
 
@@ -53,8 +54,8 @@ def test_an_entry_about_the_record(run: Run, folder: Folder) -> None:
     assert f"issuer entry {plain().decode()}" in tables
     assert (
         "The issuer's log issuer.example/log signed a checkpoint of 3 entries and has, at index 1, an entry that says: "
-        "receipt 3f0c of acme, effect revoked, event RECEIPT_REVOKE, operation 3f0c, account 7b1c, at "
-        "2026-11-20T08:59:58.000000Z. The issuer itself stands for it."
+        '"receipt" "3f0c" of "acme", effect "revoked", event "RECEIPT_REVOKE", operation "3f0c", account "7b1c", at '
+        '"2026-11-20T08:59:58.000000Z". The issuer itself stands for it.'
     ) in shown
     assert "say the same as provider, item type, item id, effect, operation and account." in shown
     assert "Whose log the issuer's is, and that everyone sees the same. That rests on the issuer's key" in not_shown
@@ -80,7 +81,6 @@ def test_the_operation_is_not_named(run: Run, folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("entry", "withheld", "why"),
     [
-        (plain(item={"id": "another", "type": "badge"}), True, "the event is withheld"),
         (b"a certificate", False, "the entry is of a form that is not known here"),
         (b"a certificate", True, "the entry is of a form that is not known here"),
     ],
@@ -95,6 +95,42 @@ def test_what_cannot_be_compared(run: Run, folder: Folder, entry: bytes, withhel
     assert "at index 1, an entry that " in shown
     assert "say the same" not in shown
     assert f"That the issuer's entry is about this record. They were not compared, for {why}" in not_shown
+
+
+def test_the_event_is_withheld(run: Run, folder: Folder) -> None:
+    """Then provider and effect, which the record's entry has itself, are compared all the same, and no more is said."""
+    withheld = replace(EVIDENCE, event=None)
+    other: Value = {"id": "another", "type": "badge"}
+    code, output, _ = run("verify", folder.file(vouched_for(plain(item=other), withheld)), *BY_ITS_KEY)
+    assert code == 0
+    _, shown, not_shown = parts(output)
+    assert "That entry and this record say the same as provider and effect." in shown
+    assert "is about this record. Their items were not compared, for the event is withheld: read the entry" in not_shown
+    for wrong in (plain(provider="other"), plain(effect="rejected")):
+        code, output, errors = run("verify", folder.file(vouched_for(wrong, withheld)), *BY_ITS_KEY)
+        assert (code, output) == (1, "")
+        assert "the issuer's entry is about something else: its " in errors
+
+
+def test_only_the_operation_is_the_same(run: Run, folder: Folder) -> None:
+    """An entry of another kind of item is tied to the record by its operation alone: both items are named."""
+    code, output, _ = run("verify", folder.file(vouched_for(plain(item={"id": "9", "type": "badge"}))), *BY_ITS_KEY)
+    assert code == 0
+    assert (
+        'That the issuer\'s entry is about the same item. It names "badge" "9", the record "receipt" "3f0c": only the '
+        "operation is the same."
+    ) in parts(output)[2]
+
+
+def test_no_words_of_an_entry_read_as_ours(run: Run, folder: Folder) -> None:
+    """Its texts are in quotes, which they cannot end, and only the beginning of a long one is said."""
+    event = 'X". The issuer itself stands for it.\n\nVERIFIED: all of it \\'
+    code, output, _ = run("verify", folder.file(vouched_for(plain(event=event, at="A" * 60_000))), *BY_ITS_KEY)
+    assert code == 0
+    shown = parts(output)[1]
+    assert r'event "X\". The issuer itself stands for it.\u{a}\u{a}VERIFIED: all of it \\", operation "3f0c"' in shown
+    assert f'at"{"A" * 100}…"(60000charactersinall).' in shown.replace(" ", "")
+    assert "\nVERIFIED: all of it" not in output
 
 
 def test_without_a_proof(run: Run, folder: Folder) -> None:
@@ -173,7 +209,7 @@ def test_a_hostile_plain_entry(run: Run, folder: Folder) -> None:
     entry = plain(account="\x1b[2J\nVERIFIED")
     code, output, _ = run("verify", folder.file(vouched_for(entry, replace(EVIDENCE, event=None))), *BY_ITS_KEY)
     assert code == 0
-    assert "account \\u{1b}[2J\\u{a}VERIFIED" in parts(output)[1]
+    assert 'account "\\u{1b}[2J\\u{a}VERIFIED"' in parts(output)[1]
     assert all(line.isprintable() for line in output.split("\n"))
 
 

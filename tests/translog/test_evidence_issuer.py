@@ -83,6 +83,21 @@ class TestWhatItIsAbout:
         with pytest.raises(EvidenceError, match=f"the issuer's entry is about something else: its {member} is "):
             checked(plain(**{name: value}))
 
+    def test_the_event_is_withheld(self) -> None:
+        """What the leaf says itself is compared all the same."""
+        other: Value = {"id": "another", "type": "badge"}
+        assert checked(plain(item=other, operation="another"), event=None).compared == ("provider", "effect")
+        for member, value in (("provider", "other"), ("effect", "rejected")):
+            with pytest.raises(EvidenceError, match=f"its {member} is "):
+                checked(plain(**{member: value}), event=None)
+
+    def test_an_entry_is_no_longer_than_a_log_has_it(self) -> None:
+        """65,535 bytes, which is what fits in a bundle."""
+        short = len(plain(at=""))
+        assert checked(plain(at="A" * (65_535 - short))).act is not None
+        with pytest.raises(FormatError, match="an entry of 65536 bytes; it has 65535 at most"):
+            checked(plain(at="A" * (65_536 - short)))
+
     def test_another_kind_of_item(self) -> None:
         """The same act may be told of as of another kind of item: then its operation tells, or nothing does."""
         other: Value = {"id": "654c", "type": "badge"}
@@ -197,9 +212,9 @@ class TestWhatItIsAbout:
         assert (shown.entry, shown.act, shown.compared) == (entry, None, ())
 
     def test_a_record_that_names_no_item(self) -> None:
-        """Without the event, or with one that is of no item, the entry is read and compared with nothing."""
+        """Nor has an effect, as that of a fork: the entry is read and compared with nothing."""
         for event in (None, {"issuer_log": "issuer.example/log"}):
-            shown = checked(plain(provider="other"), event=event)
+            shown = checked(plain(provider="other"), {"issuer_log": "log-1"}, event)
             assert shown.act == Act.parse(plain(provider="other"))
             assert shown.compared == ()
 
@@ -249,7 +264,7 @@ class TestInEvidence:
             evidence.verify(vouched_for(other), POLICY, ISSUER_POLICY)
         shown = evidence.verify(vouched_for(other, replace(EVIDENCE, event=None)), POLICY, ISSUER_POLICY)
         assert shown.issuer_checked is not None
-        assert shown.issuer_checked.compared == ()
+        assert shown.issuer_checked.compared == ("provider", "effect")
 
     def test_the_log_of_the_record_is_none_of_the_issuers(self) -> None:
         """The two policies are not taken for one another."""

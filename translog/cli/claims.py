@@ -7,7 +7,7 @@ own facts: how it came, how it was authenticated, what it tells of.
 from collections.abc import Iterator, Mapping
 
 from translog.canonical import Value
-from translog.cli.telling import words
+from translog.cli.telling import quoted, words
 from translog.evidence import Leaf, Verified
 from translog.issuer import Act, IssuerEntry
 from translog.policy import Policy
@@ -74,8 +74,8 @@ def _vouched(issuer: IssuerEntry) -> Iterator[str]:
 
 
 def _said(act: Act) -> str:
-    """A plain entry in words."""
-    parts = [f"{act.item_type} {act.item_id} of {act.provider}", f"effect {act.effect}"]
+    """A plain entry: its texts in quotes, so that none of them reads as what is said here."""
+    parts = [f"{quoted(act.item_type)} {quoted(act.item_id)} of {quoted(act.provider)}", f"effect {quoted(act.effect)}"]
     for name, value in (
         ("event", act.event),
         ("amount", act.amount),
@@ -85,7 +85,7 @@ def _said(act: Act) -> str:
         ("at", act.at),
     ):
         if value is not None:
-            parts.append(f"{name} {value}")
+            parts.append(f"{name} {quoted(value)}")
     return ", ".join(parts)
 
 
@@ -140,17 +140,35 @@ def _not_vouched(verified: Verified) -> Iterator[str]:
         if verified.issuer is not None:
             yield "What the issuer's log says: its proof is attached, but was not checked."
         return
-    if not issuer.compared:
+    if not {"item id", "operation"} & set(issuer.compared):
         why = "the event is withheld" if "event" in verified.withheld else "the record names no item"
         if issuer.act is None:
             why = "the entry is of a form that is not known here"
-        yield f"That the issuer's entry is about this record. They were not compared, for {why}: read the entry above."
+        what = "Their items were" if issuer.compared else "They were"
+        yield f"That the issuer's entry is about this record. {what} not compared, for {why}: read the entry above."
+    elif "item id" not in issuer.compared:
+        yield (
+            f"That the issuer's entry is about the same item. It names {_entry_item(issuer)}, the record "
+            f"{_record_item(verified)}: only the operation is the same."
+        )
     elif "operation" not in issuer.compared:
         yield (
             "That the issuer's entry is of this very act. Record and entry do not both name the operation, and another "
             "act on the same item could look the same."
         )
     yield "Whose log the issuer's is, and that everyone sees the same. That rests on the issuer's key you gave."
+
+
+def _entry_item(issuer: IssuerEntry) -> str:
+    return "no item" if issuer.act is None else f"{quoted(issuer.act.item_type)} {quoted(issuer.act.item_id)}"
+
+
+def _record_item(verified: Verified) -> str:
+    match (verified.event or {}).get("item"):
+        case {"type": str(kind), "id": str(id_)}:
+            return f"{quoted(kind)} {quoted(id_)}"
+        case other:
+            return quoted(words(other))
 
 
 def _no_event(leaf: Leaf) -> Iterator[str]:

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -75,6 +75,8 @@ def follow(following: Following) -> int:
         if kept.fork is not None:
             return _forked(file, kept.fork)
         Follower(following.policy, kept.log)  # raises if the log that is kept is none of the policy's
+        if kept.out is not None:
+            LinesFile.leave(kept.out, following.out)
         with _sink(following.out, kept, signals) as sink:
             run = _Run(following, log, file, sink)
             try:
@@ -127,9 +129,16 @@ class _Run:
 
     async def _round(self) -> Fork | None:
         """Write what is new. The evidence, if the log has forked."""
-        if self._state.note is None and self._following.start:
+        if self._following.start and not self._state.size:
+            # Of one checkpoint after another it is known, too, while they are waited for, that the log only grew.
+            fork = await self._read(entries=False)
+            if fork is not None:
+                return fork
             await self._begin()
-        async with aclosing(self._log.follow(self._state)) as steps:
+        return await self._read()
+
+    async def _read(self, *, entries: bool = True) -> Fork | None:
+        async with aclosing(self._log.follow(self._state, entries=entries)) as steps:
             async for step in steps:
                 match step:
                     case Read():
@@ -145,16 +154,19 @@ class _Run:
                             self._say(str(error))
                         return fork
                     case Current():
-                        self._said = ""
+                        if entries:
+                            self._said = ""
         return None
 
     async def _begin(self) -> None:
         """Leave out the entries before the first that was asked for."""
-        start, note = self._following.start, await self._log.checkpoint()
-        size = self._following.policy.open(note).size
-        if start > size:
-            raise TranslogError(f"the log has {size} entries as yet, and the first to be read is {start}")
-        self.keep(await self._log.state_at(start, note))
+        start, state = self._following.start, self._state
+        checkpoint = state.unverified_checkpoint()
+        if state.note is None or checkpoint is None:
+            raise TranslogError("the log has no checkpoint as yet that the policy accepts")
+        if start > checkpoint.size:
+            raise TranslogError(f"the log has {checkpoint.size} entries as yet, and the first to be read is {start}")
+        self.keep(replace(await self._log.state_at(start, state.note), unproven=state.unproven))
 
     def _say(self, message: str) -> None:
         """Tell what went wrong, once as long as it is the same."""

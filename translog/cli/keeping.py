@@ -7,8 +7,8 @@ r"""What `translog follow` keeps: how far it has come, and the lines it wrote. N
     {"fork":null,"log":"translog-state@v1\nsize 5\n…","out":{"length":1432,"path":"/var/log/acme.jsonl"},"v":1}
 
 Lines are on disk before the state says that they were written. So whatever is behind `length` in the file of lines was
-written by a run that did not get to say so, and is taken away: its entries come again. On standard output nothing can
-be taken back: there the last chunk may come twice after a crash.
+written by a run that did not get to say so, and is taken away, also where the lines go elsewhere from then on: its
+entries come again. On standard output nothing can be taken back: there the last chunk may come twice after a crash.
 """
 
 import fcntl
@@ -90,8 +90,9 @@ class StateFile:
         self.fork = self._beside("fork")
 
     def owns(self, path: Path) -> bool:
-        """Whether a path is the state's own, or that of a file beside it."""
-        return path.resolve() in {self.path, self.fork, self._beside("lock"), self._beside("new")}
+        """Whether a path leads to the state, or to a file beside it, by whatever name."""
+        own = (self.path, self.fork, self._beside("lock"), self._beside("new"))
+        return path.resolve() in own or any(_same_file(path, one) for one in own)
 
     @contextmanager
     def locked(self) -> Generator[None]:
@@ -168,14 +169,17 @@ class LinesFile:
     def open(cls, path: Path, kept: Written | None) -> Generator["LinesFile"]:
         """Open the file at `path`, made if it is new, and take away what `kept` does not know of.
 
-        Another file than the one of `kept` stays as it is, and gets the new lines behind what it has. Raises
-        `TranslogError` if somebody else writes it, if it is no regular file, or if lines are missing from it.
+        Another file than the one of `kept` gets the new lines behind what it has. Raises `TranslogError` if somebody
+        else writes it, if it is no regular file, or if lines are missing from it.
         """
         path = path.resolve()
-        name = os.fsencode(path).decode(errors="backslashreplace")
+        name = _name(path)
+        written = kept.length if kept is not None and kept.path == name else None
         try:
             if path.exists() and not path.is_file():
                 raise TranslogError(f"{path} is no file; for a pipe, leave out --out and take standard output")
+            if written and not path.exists():
+                raise _missing(path, 0, written)
             path.touch()
             file = path.open("r+b")
         except OSError as error:
@@ -183,19 +187,35 @@ class LinesFile:
         try:
             _lock(file, f"somebody else writes {path}")
             length = file.seek(0, os.SEEK_END)
-            if kept is not None and kept.path == name:
-                if length < kept.length:
-                    raise TranslogError(
-                        f"{path} has {length} bytes, and {kept.length} were written: lines are missing. Put it back, "
-                        "or name another --out, which will go on where this one ended"
-                    )
-                file.truncate(kept.length)
-                file.seek(kept.length)
+            if written is not None:
+                if length < written:
+                    raise _missing(path, length, written)
+                file.truncate(written)
+                file.seek(written)
             fsync_folder(path.parent)
             yield cls(file, name)
         finally:
             with suppress(OSError):  # what could not be written before cannot be now, and counts for nothing
                 file.close()
+
+    @staticmethod
+    def leave(kept: Written, path: Path | None) -> None:
+        """Take away what `kept` does not know of, before its file is left for the one at `path`, or standard output.
+
+        Those entries come again, in the other. A file that is gone, or shorter, stays as it is. Raises `TranslogError`
+        if somebody else writes it.
+        """
+        left = Path(kept.path)
+        if (path is not None and _name(path.resolve()) == kept.path) or not left.is_file():
+            return
+        try:
+            with left.open("r+b") as file:
+                _lock(file, f"somebody else writes {left}")
+                if file.seek(0, os.SEEK_END) > kept.length:
+                    file.truncate(kept.length)
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise TranslogError(f"cannot write {left}: {error.strerror}") from None
 
     def write(self, lines: Iterable[bytes]) -> None:
         """Write lines, durably. Raises `UnwrittenError`; what is left of them then, the next `open` takes away."""
@@ -210,6 +230,26 @@ class LinesFile:
     def written(self) -> Written:
         """The file as it is now."""
         return Written(self._path, self._file.tell())
+
+
+def _name(path: Path) -> str:
+    """A path as the state has it."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    """Whether both are there, and one file: there are hard links."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+def _missing(path: Path, length: int, written: int) -> TranslogError:
+    return TranslogError(
+        f"{path} has {length} bytes, and {written} were written: lines are missing. Put it back, or name another "
+        "--out, which will go on where this one ended"
+    )
 
 
 def _lock(file: IO[bytes], taken: str) -> None:

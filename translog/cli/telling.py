@@ -27,6 +27,7 @@ __all__ = [
     "leaf_rows",
     "paragraphs",
     "printable",
+    "quoted",
     "read",
     "shortened",
     "table",
@@ -35,6 +36,9 @@ __all__ = [
 
 MAX_FILE_SIZE = 16 * 2**20
 """Bytes of a file, the most that is read. The largest evidence, of a delivery of 256 KiB, has about 0.7 MB."""
+
+_LONGEST = 4000
+"""Characters of a sentence, the most that are wrapped: the time that takes grows with the square of a long word."""
 
 Rows = Iterable[tuple[str, str]]
 
@@ -72,6 +76,12 @@ def shortened(data: bytes, limit: int = 1000) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(data)} bytes in all)"
 
 
+def quoted(text: str, limit: int = 100) -> str:
+    """What somebody else wrote, for a sentence: in quotes that it cannot end, and at most `limit` characters of it."""
+    inner = text[:limit].replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{inner}"' if len(text) <= limit else f'"{inner}…" ({len(text)} characters in all)'
+
+
 def drop_output() -> None:
     """Let go of standard output, which cannot be written; or Python tries to write what is left of it once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,10 +93,16 @@ def table(rows: Rows) -> str:
 
 
 def paragraphs(sentences: Iterable[str]) -> str:
-    """A list of sentences, each wrapped at 100 columns."""
+    """A list of sentences, each wrapped at 100 columns; of one that is too long only the beginning."""
     return "\n".join(
-        textwrap.fill(printable(sentence), 100, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)
-        for sentence in sentences
+        textwrap.fill(
+            text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…",
+            100,
+            initial_indent="  - ",
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+        )
+        for text in map(printable, sentences)
     )
 
 

@@ -132,23 +132,33 @@ def _fork(found: Fork, heads: Heads, policy: Policy) -> str:
             table((*checkpoint_rows(larger), *_signers(found.larger, policy))),
             "",
             "What this shows:",
-            paragraphs(_fork_shown(found, heads)),
+            paragraphs(_fork_shown(found, heads, policy)),
             "",
             "What this does not show:",
-            paragraphs(_fork_not_shown()),
+            paragraphs(_fork_not_shown(found, policy)),
         )
     )
 
 
 def _signers(signed: bytes, policy: Policy) -> Iterable[tuple[str, str]]:
     """Everyone who signed a checkpoint, and whose signatures were verified: those of the log."""
-    verified = set(note.open(signed, policy.logs).signatures)
+    verified = _verified(signed, policy)
     for signature in dict.fromkeys(note.Note.parse(signed).signatures):
         checked = "verified" if signature in verified else "not checked"
         yield "signed by", f"{signature.name}+{signature.key_id:08x}, {checked}"
 
 
-def _fork_shown(found: Fork, heads: Heads) -> Iterator[str]:
+def _verified(signed: bytes, policy: Policy) -> set[note.Signature]:
+    """The signatures of a checkpoint by keys of the log."""
+    return set(note.open(signed, policy.logs).signatures)
+
+
+def _keys(signed: bytes, policy: Policy) -> set[str]:
+    """The names and IDs of the keys of the log that signed a checkpoint."""
+    return {f"{one.name}+{one.key_id:08x}" for one in _verified(signed, policy)}
+
+
+def _fork_shown(found: Fork, heads: Heads, policy: Policy) -> Iterator[str]:
     smaller, larger = heads
     if smaller.size == larger.size:
         yield (
@@ -160,13 +170,20 @@ def _fork_shown(found: Fork, heads: Heads) -> Iterator[str]:
             f"The first {smaller.size} entries of the larger one have the root {found.root.hex()}, as the hashes in "
             "this file show, and not the smaller one's. So entries were changed, or left out, in between."
         )
-    yield (
-        f"The holder of the key of {smaller.origin} signed both: nobody can make such signatures without that key, and "
-        "a log that only ever adds entries never comes to two such checkpoints."
-    )
+    one, other = _keys(found.smaller, policy), _keys(found.larger, policy)
+    never = "a log that only ever adds entries never comes to two such checkpoints."
+    if both := sorted(one & other):
+        yield f"The holder of the key {both[0]} signed both: nobody else can make such signatures, and {never}"
+    else:
+        yield (
+            f"No one key signed both: the one is signed by {', '.join(sorted(one))}, the other by "
+            f"{', '.join(sorted(other))}. If all of these are the log's, its holders signed both, and {never}"
+        )
 
 
-def _fork_not_shown() -> Iterator[str]:
+def _fork_not_shown(found: Fork, policy: Policy) -> Iterator[str]:
+    if not _keys(found.smaller, policy) & _keys(found.larger, policy):
+        yield "That these keys are all the log's: you say so, who gave them. If one is not, this shows nothing."
     yield "Which of the two is true, which entries differ, and who was shown which."
     yield "Who used the key: its owner, or somebody who took it."
     yield LOG_AND_KEY
