@@ -25,7 +25,7 @@ from litestar.openapi.spec import Operation
 
 from receiver.problems import Problem
 from receiver.records.opening import Records
-from receiver.strictjson import NotJson, parse
+from receiver.strictjson import NotJson, Number, parse
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ async def read_body(request: Request[Any, Any, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        raise _not_as_its_type(kind, str(error)) from None
+        raise _not_as_its_type(kind, document, str(error)) from None
 
 
 async def read_raw(request: Request[Any, Any, Any]) -> bytes:
@@ -88,7 +88,7 @@ async def no_parameters(connection: ASGIConnection[Any, Any, Any, Any], _: BaseR
         raise Problem(400, f"There is no parameter {name[:80]!a} here; known: none", details={name[:80]: "unknown"})
 
 
-def _not_as_its_type(kind: type[Any], message: str) -> Problem:
+def _not_as_its_type(kind: type[Any], document: Mapping[str, object], message: str) -> Problem:
     if missing := _MISSING.fullmatch(message):
         return Problem(400, f"{missing[1]} is missing", details={missing[1]: "required"})
     said, _, place = message.rpartition(" - at ")
@@ -101,8 +101,14 @@ def _not_as_its_type(kind: type[Any], message: str) -> Problem:
     elif of_items:
         expected = f"an array of some of {', '.join(of_items)}"
     else:
-        expected = said.replace("`", "").removeprefix("Expected ").replace(", got Number", " below 2^53")
+        expected = said.replace("`", "").removeprefix("Expected ").replace(", got Number", _of_number(document[member]))
     return Problem(400, f"{member} must be {expected}", details={member: expected})
+
+
+def _of_number(value: object) -> str:
+    """What is wrong with a number that is not read as one: it is too large, or not written as a whole one."""
+    is_whole = not isinstance(value, Number) or value.literal.lstrip("-").isdecimal()
+    return " below 2^53" if is_whole else ", written without a fraction or an exponent"
 
 
 def _schema(kind: type[Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ answer into the plain envelope, and what comes in one is called *declared*:
 
 `created_at` and `request` may be absent. They are no part of the content: with others, it is the same notice again.
 
-An issuer's transparency log tells of an act in the plain entry (canonical JSON; each member but `item`, `effect` and
-`provider` may be null):
+An issuer's transparency log tells of an act in the plain entry (canonical JSON with exactly these members; each but
+`item`, `effect` and `provider` may be null), which `translog verify` reads alike:
 
     {"account": "…", "amount": "40.00", "at": "<RFC 3339>", "effect": "reversed", "event": "REDEMPTION_REVERSE",
      "item": {"id": "…", "type": "redemption"}, "operation": "…", "provider": "…", "quantity": null}
@@ -24,6 +24,8 @@ from typing import Self
 
 from receiver.events import Claim, Effect, Item, parse_time
 from receiver.strictjson import Json, NotJson, digest, parse, plain
+from translog.errors import FormatError
+from translog.issuer import Act
 
 MAX_ID = 256
 """Characters of an id or an account."""
@@ -31,6 +33,8 @@ MAX_ID = 256
 MAX_TYPE = 128
 """Characters of an event's type, which stands in the log's entry itself."""
 
+_SAID = 200
+"""Characters of what is wrong with an entry, which may quote it."""
 
 _EFFECTS = frozenset(Effect)
 _HEX_AS_0 = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
@@ -166,28 +170,32 @@ class Envelope:
 def plain_entry(provider: str, data: bytes) -> Claim | None:
     """What an entry of an issuer's log says, if it is a plain entry of that provider; None if it is anything else.
 
-    Raises WrongShape for an entry that names the provider and is not as it has to be.
+    Raises WrongShape for a JSON object that names the provider and is not exactly as it has to be.
     """
     try:
-        document = parse(data)
-    except NotJson:
+        act = Act.parse(data)
+    except FormatError as error:
+        if _provider_in(data) != provider:
+            return None
+        raise WrongShape(str(error)[:_SAID]) from None
+    if act.provider != provider:
         return None
-    if document.get("provider") != provider:
-        return None
-    members = Members(document)
-    item = members.inside("item")
-    effect = members.text("effect")
-    if effect not in _EFFECTS:
-        raise WrongShape(f"effect is {effect!a}; it must be one of {', '.join(sorted(_EFFECTS))}")
-    return Claim(
+    if act.effect not in _EFFECTS:
+        raise WrongShape(f"effect is {act.effect[:80]!a}; it must be one of {', '.join(sorted(_EFFECTS))}")
+    item = Members({"id": act.item_id, "type": act.item_type}, "item.")
+    members = Members({name: getattr(act, name) for name in ("account", "amount", "at", "operation", "quantity")})
+    claim = Claim(
         account=members.optional_text("account"),
         item=Item(item.text("type"), item.text("id")),
         operation=members.optional_text("operation"),
-        effect=Effect(effect),
+        effect=Effect(act.effect),
         amount=members.optional_text("amount"),
         quantity=members.optional_text("quantity"),
         at=members.optional_moment("at"),
     )
+    if any("\0" in str(text) for text in (*item.document.values(), *members.document.values())):
+        raise WrongShape("it has a NUL, which is in no id and no amount")
+    return claim
 
 
 def is_uuid(text: str) -> bool:
@@ -198,6 +206,14 @@ def is_uuid(text: str) -> bool:
 def one_case(text: str) -> str:
     """An id in the case that it is compared in: a UUID is the same in either (RFC 9562 section 4), others are not."""
     return text.lower() if is_uuid(text) else text
+
+
+def _provider_in(data: bytes) -> Json:
+    """The provider that an entry of any form names; None if it names none."""
+    try:
+        return parse(data).get("provider")
+    except NotJson:
+        return None
 
 
 def _keepable(value: Json) -> Json:

@@ -10,15 +10,19 @@ resolves to another one a moment later changes nothing. How an address is spelle
 matter either, for what the resolver makes of it is what is looked at.
 
 Public is what IANA's registries of special-purpose addresses (RFC 6890) say can be reached from everywhere, and is not
-multicast. An IPv6 address that stands for an IPv4 one (RFC 4291 section 2.5.5.2, or RFC 6052 behind a NAT64) leads to
-that one, which must be public then. 6to4 and Teredo, which led to others as well and were given up, are not public.
+multicast; of the two blocks for protocol assignments nothing is, whatever single addresses in them are. Where a cloud's
+own services are at an address that looks public, it is not. An IPv6 address that stands for an IPv4 one (RFC 4291
+section 2.5.5.2, or RFC 6052 behind a NAT64) leads to that one, which must be public then. 6to4 and Teredo, which led to
+others as well and were given up, are not public.
 """
 
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from threading import BoundedSemaphore, Thread
 from typing import TypeAlias
 
 import httpx2
@@ -27,6 +31,11 @@ MAX_URL = 2048
 """Characters of a URL."""
 
 SETTING = "RESCIND_SUBSCRIPTION_NETWORKS"
+
+RESOLVED_IN = 5.0
+"""Seconds that a resolver has where somebody waits for the answer."""
+
+_RESOLVERS = BoundedSemaphore(8)  # that somebody waits for, or waited for and that have not come back
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -44,12 +53,15 @@ _PORTS = {"http": 80, "https": 443}
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
+# What `is_global` of the standard library, in one of its versions or in all, takes for public.
 _NOT_PUBLIC = tuple(
     ip_network(one)
     for one in (
+        "168.63.129.16/32",  # what Azure tells its machines, and takes from them
+        "192.0.0.0/24",  # protocol assignments (RFC 6890); Oracle's cloud has told its machines at 192.0.0.192
         "192.88.99.0/24",  # 6to4 (RFC 7526)
         "2002::/16",
-        "2001::/32",  # Teredo (RFC 4380)
+        "2001::/23",  # protocol assignments (RFC 2928), Teredo (RFC 4380) among them
         "3fff::/20",  # documentation (RFC 9637), which the standard library does not know yet
     )
 )
@@ -123,6 +135,31 @@ def resolve(host: str, port: int) -> Sequence[str]:
     """What this machine's resolver makes of a host, each address once."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def in_time(resolve: Resolve, seconds: float = RESOLVED_IN) -> Resolve:
+    """The same, but TimeoutError (an OSError) if it takes longer, or if too many others are taking long.
+
+    A resolver cannot be interrupted: each has a thread of its own, that nobody waits for at the end.
+    """
+
+    def resolved(host: str, port: int) -> Sequence[str]:
+        if not _RESOLVERS.acquire(blocking=False):
+            raise TimeoutError
+        answer: Future[Sequence[str]] = Future()
+
+        def look() -> None:
+            try:
+                answer.set_result(resolve(host, port))
+            except BaseException as error:  # noqa: BLE001  (it is raised where the answer is waited for)
+                answer.set_exception(error)
+            finally:
+                _RESOLVERS.release()
+
+        Thread(target=look, name="resolver", daemon=True).start()
+        return answer.result(seconds)
+
+    return resolved
 
 
 def permitted(endpoint: Endpoint, allowed: Iterable[Network], resolve: Resolve = resolve) -> list[str]:

@@ -3,9 +3,10 @@
     subscriptions = Subscriptions(records, metrics)
     await subscriptions.run()       # for ever; cancelled, it ends what is under way and closes its connections
 
-A few messages are on their way at the same time, of one subscription two, so that their order is no promise. Endpoints
-that do not answer hold up none that do: of those whose last message was not taken, at most half of the places are used,
-and where there are more than places, those come first that have waited longest for their turn.
+A few messages are on their way at the same time, of one subscription two, so that their order is no promise. No tenant
+has more than half of the places. Endpoints that do not answer hold up none that do: of all places, and of a tenant's,
+those whose last message was not taken, or not soon, have at most half; and where there are more than places, those come
+first that have waited longest for their turn.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,8 +34,17 @@ AT_ONCE = 8
 OF_ONE = 2
 """Of these at most so many of one subscription."""
 
+OF_ONE_TENANT = 4
+"""And so many of one tenant."""
+
 OF_FAILING = 4
-"""And so many of subscriptions whose last message was not taken."""
+"""And so many of subscriptions whose last message was not taken, or not soon."""
+
+OF_FAILING_OF_ONE_TENANT = 2
+"""And so many of these of one tenant."""
+
+SOON = 3.0
+"""Seconds within which an endpoint answers that holds up no other."""
 
 EVERY = 0.25
 """Seconds between two looks for what there is to do."""
@@ -55,6 +66,7 @@ class Subscriptions:
         self._sending: dict[asyncio.Task[None], Claimed] = {}
         self._results: list[tuple[Claimed, Result]] = []
         self._failing: set[str] = set()
+        self._slow: set[str] = set()
         self._turns: dict[str, int] = {}  # a number for each subscription that had one, higher for a later one
         self._done = asyncio.Event()
 
@@ -97,8 +109,8 @@ class Subscriptions:
         now = datetime.now(UTC)
         found, waiting = await asyncio.to_thread(self._look, now)
         self._metrics.messages_waiting.set(waiting)
-        busy = Counter(claimed.subscription_id for claimed in self._sending.values())
-        shares = share(found, busy, self._failing, self._turns)
+        busy = list(self._sending.values())
+        shares = share(found, busy, self._failing | self._slow, self._turns)
         if not shares:
             return
         for subscription_id in shares:
@@ -113,10 +125,15 @@ class Subscriptions:
             return outbox.due(tx, now), outbox.waiting(tx)
 
     async def _send(self, sender: Sender, claimed: Claimed) -> None:
+        began = monotonic()
         if claimed.message is None:
             result = Result(claimed.problem)
         else:
             result = await sender.send(claimed.url, claimed.message, claimed.key)
+        if monotonic() - began > SOON:
+            self._slow.add(claimed.subscription_id)
+        else:
+            self._slow.discard(claimed.subscription_id)
         self._results.append((claimed, result))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -160,28 +177,36 @@ class Subscriptions:
 
 
 def share(
-    found: Sequence[Due], busy: Mapping[str, int], failing: Collection[str], turns: Mapping[str, int]
+    found: Sequence[Due], busy: Collection[Claimed], failing: Collection[str], turns: Mapping[str, int]
 ) -> dict[str, int]:
     """How many messages of which subscriptions are sent now, by their ids.
 
-    `found` have some that are due, `busy` some on their way, and of `failing` the last one was not taken. Those come
-    first that have had no turn for longest, and each gets a place before one gets a second.
+    `found` have some that are due, `busy` are on their way, and of `failing` the last one was not taken, or not soon.
+    Those come first that have had no turn for longest, and each gets a place before one gets a second.
     """
-    free = AT_ONCE - sum(busy.values())
-    free_for_failing = OF_FAILING - sum(number for one, number in busy.items() if one in failing)
+    free = AT_ONCE - len(busy)
+    free_for_failing = OF_FAILING - sum(one.subscription_id in failing for one in busy)
+    taken = Counter(one.subscription_id for one in busy)
+    of_tenant = Counter(one.tenant_id for one in busy)
+    failing_of = Counter(one.tenant_id for one in busy if one.subscription_id in failing)
     shares = Counter[str]()
     in_turn = sorted(found, key=lambda one: (turns.get(one.subscription_id, 0), one.since))
-    for one in _rounds(in_turn, OF_ONE):
+    for due in _rounds(in_turn, OF_ONE):
+        one = due.subscription_id
         is_failing = one in failing
-        taken = busy.get(one, 0) + shares[one]
-        if free <= 0 or taken >= OF_ONE or (is_failing and free_for_failing <= 0):
+        is_full = taken[one] >= OF_ONE or of_tenant[due.tenant_id] >= OF_ONE_TENANT
+        is_too_much = is_failing and (free_for_failing <= 0 or failing_of[due.tenant_id] >= OF_FAILING_OF_ONE_TENANT)
+        if free <= 0 or is_full or is_too_much:
             continue
         shares[one] += 1
+        taken[one] += 1
+        of_tenant[due.tenant_id] += 1
+        failing_of[due.tenant_id] += is_failing
         free -= 1
         free_for_failing -= is_failing
-    return +shares
+    return dict(shares)
 
 
-def _rounds(found: Sequence[Due], times: int) -> Iterable[str]:
+def _rounds(found: Sequence[Due], times: int) -> Iterable[Due]:
     for _ in range(times):
-        yield from (one.subscription_id for one in found)
+        yield from found

@@ -30,6 +30,7 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLA
 from receiver.assurance import holding, progress
 from receiver.assurance.progress import Place, Track
 from receiver.assurance.rounds import Ended, Round, Server, write
+from receiver.assurance.siblings import Siblings
 from receiver.background import every
 from receiver.records.issuer_logs import IssuerLog
 from receiver.records.opening import Records, Tenant
@@ -112,11 +113,11 @@ class Following:
         return begun
 
     def _settled(self, now: datetime) -> list[Track]:
-        """The logs there are, after it was noted what is wanted of them."""
+        """The logs there are, after it was noted what they are to be read for."""
         database, mine = self._records.database, self._process_id
         with database.read() as tx:
             found = progress.tracks(tx, mine, now)
-        changed = [one for one in found if one.forked_at is None and one.wants.encode() != one.wanted]
+        changed = [one for one in found if one.forked_at is None and not one.is_settled]
         for track in changed:
             try:
                 with database.write() as tx:
@@ -180,7 +181,8 @@ class Following:
         if log.id not in self._servers:
             policy = log.trust()
             folder = self._records.settings.data / CACHE / log.id
-            self._servers[log.id] = Server(RemoteLog(log.url, policy, cache=folder, attempts=ATTEMPTS), policy)
+            remote = RemoteLog(log.url, policy, cache=folder, attempts=ATTEMPTS)
+            self._servers[log.id] = Server(remote, policy, Siblings(log.id, remote, policy))
         return self._servers[log.id]
 
     async def _tenants(self, track: Track) -> Mapping[int, Tenant]:

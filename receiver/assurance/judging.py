@@ -3,6 +3,9 @@
 From what is due everything is read that shares an item or an operation with it (`receiver.assurance.related`), and all
 of that is judged: what is new of an entry changes what is known of events, and the other way round. Where there is too
 much of it, what is due is judged for itself.
+
+Deliveries wait for the lock. So no more is judged in a transaction than takes a fraction of a second: what is left is
+still due.
 """
 
 import logging
@@ -10,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from msgspec.structs import replace
@@ -19,7 +22,7 @@ from receiver.assurance.conclusions import ANNOUNCED, OPEN, Check, Gap, Verdict,
 from receiver.assurance.matching import Standing, match, may_be_gap
 from receiver.assurance.related import MOST, Event, Kept, Reader, Related, Source
 from receiver.assurance.taking_up import AT_ONCE
-from receiver.assurance.wanted import Wanted
+from receiver.assurance.wanted import Reading, Wanted
 from receiver.documents import one_case
 from receiver.events import CrossCheck, format_time, parse_time
 from receiver.records.journal import Changing
@@ -29,6 +32,14 @@ from translog.follower import State
 
 SOON, LATER = timedelta(seconds=5), timedelta(hours=1)
 """After which it is looked again at what cannot be judged now: what is about to change, and what nobody is changing."""
+
+ROWS, PAIRS = 1_000, MOST * MOST
+"""Rows that are judged, and pairs of rows that are compared, in one transaction, if there is more than one thing to
+judge in it."""
+
+A_ROW = 8
+"""As many rows does one cost that is judged for itself; and as many pairs each that it is compared with, for of these
+everything is looked at anew."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +69,12 @@ class IssuerLog:
 
     @cached_property
     def read_for(self) -> Wanted:
-        """Whose entries are kept of all that is read."""
-        return Wanted.parse(self.wanted)
+        """Whose entries are kept of all that was read by `complete_at`."""
+        return Reading.parse(self.wanted).kept
+
+
+_Place: TypeAlias = tuple[str | None, int | None]
+"""Which row: an event's id, or an entry's index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,11 @@ class Due:
     keys: tuple[bytes, ...]
     event_id: str | None = None
     index: int | None = None
+
+    @property
+    def place(self) -> _Place:
+        """Which row it is."""
+        return self.event_id, self.index
 
 
 class Judging:
@@ -82,20 +102,27 @@ class Judging:
         self._sources = known
         self._reader = Reader(changing.tx, log.id, known)
         self._undecided = 0
+        self._woken: set[bytes] = set()
 
     def judge(self, due: Sequence[Due]) -> int:
         """Judge what is due, as much of it as a transaction may; how many that is."""
         due = due[: self._reader.affordable([one.keys for one in due])]
         whole = [group for group in self._reader.related([one.keys for one in due]) if group.whole]
+        group_of: dict[_Place, Related] = {}
         for group in whole:
-            self._judge_together(group)
-        events = {event.id for group in whole for event in group.events}
-        entries = {kept.index for group in whole for kept in group.entries}
+            group_of |= dict.fromkeys([(event.id, None) for event in group.events], group)
+            group_of |= dict.fromkeys([(None, kept.index) for kept in group.entries], group)
+        due = due[: self._affordable(due, group_of)]
+        begun = {id(group_of[one.place]) for one in due if one.place in group_of}
+        for group in whole:
+            if id(group) in begun:
+                self._judge_together(group)
         for one in due:
-            if one.event_id is not None and one.event_id not in events:
-                self._judge_event(one.event_id)
-            elif one.index is not None and one.index not in entries:
-                self._judge_entry(one.index, is_new=one.due_at == AT_ONCE)
+            if one.place not in group_of:
+                if one.event_id is not None:
+                    self._judge_event(one.event_id)
+                elif one.index is not None:
+                    self._judge_entry(one.index, is_new=one.due_at == AT_ONCE)
         if self._undecided:
             _log.warning(
                 "%d events and entries of the log %s are of items with more than %d others each, and are not decided "
@@ -105,6 +132,32 @@ class Judging:
                 MOST,
             )
         return len(due)
+
+    def _affordable(self, due: Sequence[Due], group_of: Mapping[_Place, Related]) -> int:
+        """How many of what is due, the first of it, can be judged in one transaction; one at least."""
+        begun: set[int] = set()
+        rows = pairs = 0
+        for number, one in enumerate(due):
+            if (group := group_of.get(one.place)) is None:
+                rows, pairs = rows + A_ROW, pairs + self._compared(one)
+            elif id(group) not in begun:
+                begun.add(id(group))
+                rows, pairs = rows + group.rows, pairs + group.rows * group.rows
+            if number > 0 and (rows > ROWS or pairs > PAIRS):
+                return number
+        return len(due)
+
+    def _compared(self, one: Due) -> int:
+        """How many pairs are compared to judge that for itself: an event with entries, or an entry with events.
+
+        Events without an operation are compared with one another as well.
+        """
+        if one.index is None:
+            return A_ROW * sum(len(self._reader.entries_of(key)[0]) for key in one.keys)
+        found = [self._reader.events_of(key) for key in one.keys]
+        told = [event.told for events, _ in found for event in events if event.told is not None]
+        unnamed = [one for one in told if one.claim.operation is None] if all(whole for _, whole in found) else []
+        return len(told) * (A_ROW + len(unnamed))
 
     def _judge_together(self, group: Related) -> None:
         matched = match(group.told, group.said)
@@ -157,7 +210,7 @@ class Judging:
         return source.enabled and source.issuer_log_id == self._log.id
 
     def _is_read_for(self, source_id: str) -> bool:
-        """Whether the entries that concern a source are kept of all that is read of the log."""
+        """Whether the entries that concern a source are kept of all that was read of the log when it was complete."""
         wanted = Wanted.by([self._sources[source_id].naming])
         return self._is_followed_for(source_id) and self._log.read_for.covers(wanted)
 
@@ -242,18 +295,23 @@ class Judging:
     # ---- for themselves ---------------------------------------------------------------------------------------------
 
     def _judge_event(self, event_id: str) -> None:
-        """Judge an event for itself: others about its item are too many to be read."""
+        """Judge an event for itself: others about its item are too many to be read.
+
+        If the entries about the item are too many as well, those of its operation are looked at alone.
+        """
         event = self._reader.event(event_id)
         if event is None or event.check is None:
             its_row = sa.update(checks).where(checks.c.event_id == event_id)
             self._changing.tx.execute(its_row.values(due_at=None))
             return
-        entries = {kept.index: kept for kept in self._reader.entries(event.keys, MOST + 1)}
+        of_item, *of_operation = (self._reader.entries_of(key) for key in event.keys)
+        are_all, of_act_are_all = of_item[1], all(whole for _, whole in of_operation)
+        entries = {kept.index: kept for found, _ in (of_item, *of_operation) for kept in found}
         said = [kept.said for kept in entries.values() if kept.said is not None]
         told = [] if event.told is None else [event.told]
         standing = match(told, said).standings.get(event.id)
         # Other events could only take what there is away: nothing found is nothing. What its operation says is said.
-        if len(entries) <= MOST and (standing is None or standing.alone):
+        if of_act_are_all and (are_all if standing is None else standing.alone):
             readable = event.told is not None and len(said) == len(entries)
             verdict = self._verdict(event, standing, entries, readable=readable)
         else:
@@ -270,27 +328,39 @@ class Judging:
             return
         if is_new and kept.gap_id is None:
             self._wake(kept)
-        events = {event.id: event for event in self._reader.events(kept.keys, MOST + 1)}
+        found = [self._reader.events_of(key) for key in kept.keys]
+        events = {event.id: event for some, _ in found for event in some}
         told = [event.told for event in events.values() if event.told is not None]
         operation = kept.said.claim.operation
         of_act = [one for one in told if operation and one_case(one.claim.operation or "") == one_case(operation)]
         # Other entries could only take events away: one that tells of nothing here tells of nothing.
         if index in match(of_act, [kept.said]).announced:
             self._settle(kept, announced=True, readable=True)
-        elif len(events) <= MOST and index not in match(told, [kept.said]).announced:
+        elif all(whole for _, whole in found) and index not in match(told, [kept.said]).announced:
             self._settle(kept, announced=False, readable=len(told) == len(events))
         else:
             self._undecided += 1
             self._update(kept, due_at=self._put_off(LATER))
 
     def _wake(self, kept: Kept) -> None:
-        """Have the events judged, each for itself, that a new entry may be about."""
+        """Have the events judged that a new entry may be about, once in a transaction: all that there is, is seen then.
+
+        Of an item with a crowd these are those of its operation: the others' are not decided by what is about the item.
+        Nothing is decided by the entries of an operation either, once these are too many.
+        """
         item, *operation = kept.keys
-        of_act = sa.and_(checks.c.operation_key.in_(operation), checks.c.state != CrossCheck.NONE.value)
+        new = {item, *operation} - self._woken
+        self._woken |= new
+        its_own = sa.and_(checks.c.operation_key.in_(operation), checks.c.state != CrossCheck.NONE.value)
         unknown = checks.c.state.in_([CrossCheck.PENDING.value, CrossCheck.ABSENT.value])
-        about = sa.or_(of_act, sa.and_(checks.c.item_key == item, unknown))
-        its_rows = sa.update(checks).where(about, checks.c.issuer_log_id == self._log.id)
-        self._changing.tx.execute(its_rows.values(due_at=AT_ONCE))
+        about: list[sa.ColumnElement[bool]] = []
+        if any(key in new and self._reader.entries_of(key)[1] for key in operation):
+            about.append(its_own)
+        if item in new and not self._reader.size(item).is_crowd:
+            about.append(sa.and_(checks.c.item_key == item, unknown))
+        for one in about:
+            its_rows = sa.update(checks).where(one, checks.c.issuer_log_id == self._log.id)
+            self._changing.tx.execute(its_rows.values(due_at=AT_ONCE))
 
 
 def _is_account(one: str | None, other: str | None) -> bool:

@@ -7,9 +7,10 @@ Time has no part in it: that nothing is there *yet* is for others to say.
  1. Accounts. An entry is looked at for an event if it names no account, or the one that the event is of: the one that
     it names, or else its source's. Where the source is exclusive, every entry is looked at. No other entry is.
  2. The same operation is the same act. An entry of the event's operation and effect is compared with it, in every field
-    that both have: item (where both are of one type), account, amount and quantity as numbers, times within 2 seconds.
-    If nothing differs, it is confirmed; else contradicted, with all that differs. Of several such entries one that
-    agrees suffices.
+    that both have: item, account, amount and quantity as numbers, times within 2 seconds. If nothing differs, it is
+    confirmed; else contradicted, with all that differs. Of several such entries one that agrees suffices. Items of
+    types that the provider names one act by (`Told.types`) do not differ, whatever their ids; those of other types
+    always do. An entry about an item of such another type is looked at only where there is none of the event's own.
  3. What was begun may be there as done: an entry `revoked` stands for an event `revoking`, and `canceled` for
     `canceling`, if there is none of its own effect. Its time is then not the event's, and is not compared. It is not so
     the other way round: of what is said to be done, an entry that it was begun says nothing yet.
@@ -25,14 +26,16 @@ Time has no part in it: that nothing is there *yet* is for others to say.
     what differs is another act. An act that an entry fits in some of its events only is served last, and in those.
  6. What was begun and what was done may be two operations to an issuer. So at the very end rule 3 holds for two that
     differ, as rule 5 has it, but for an operation of which there is an entry that it was begun.
- 7. Events of one act: those of one operation and effect, whichever way each came by. Events without an operation are of
-    one act if item, effect, amount and quantity are the same, no two times differ, and each came another way (another
-    source, or by webhook, relay or poll): by the same way each act is told once. Such an event may be of an act whose
-    other events name their operation. All events of an act have the entry that serves it.
+ 7. Events of one act: those of one operation and effect, on items of one type, or of such types, whichever way each
+    came by. Events without an operation are of one act if item, effect, amount and quantity are the same, no two times
+    differ, and each came another way (another source, or by webhook, relay or poll): by the same way each act is told
+    once. Such an event may be of an act whose other events name their operation. All events of an act have the entry
+    that serves it.
  8. An entry is announced if an event was confirmed or contradicted by it; by an event of its operation and effect; and,
-    unless it says that something was taken back, by any event of its operation. One that says what was begun is also
-    announced by an event of its account and item which says that it is done; or by any, where one of the two names no
-    operation.
+    unless it says that something was taken back, by any event of its operation. By none of these, though, if that is
+    about an item of another type that the provider does not name the act by: it says nothing of this item. One that
+    says what was begun is also announced by an event of its account and item which says that it is done; or by any,
+    where one of the two names no operation.
 
 Identifiers are compared in one case (`receiver.documents.one_case`).
 """
@@ -42,6 +45,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -71,6 +75,8 @@ class Told(Struct, frozen=True):
     way: str
     """How it came: by which source, and via what. The same way tells of each act once."""
     received_at: datetime
+    types: frozenset[str] = frozenset()
+    """The types of items that its provider names one act by, now one and now another; the same of all events."""
 
 
 class Entry(Struct, frozen=True):
@@ -114,8 +120,11 @@ class Matched:
     announced: frozenset[int]
 
 
-def differences(event: Claim, other: Claim) -> tuple[Difference, ...]:
-    """In what an event differs from a claim of the same act, of what both say: by the names of the fields."""
+def differences(event: Claim, other: Claim, types: frozenset[str] = frozenset()) -> tuple[Difference, ...]:
+    """In what an event differs from a claim of the same act, of what both say: by the names of the fields.
+
+    `types` are those of items that one act may be named by. Items of other types differ, and are given as `type:id`.
+    """
     found: list[Difference] = []
     if not _same_id(event.account, other.account):
         found.append(Difference("account", event.account, other.account))
@@ -125,7 +134,9 @@ def differences(event: Claim, other: Claim) -> tuple[Difference, ...]:
         found.append(Difference("at", _written(event.at), _written(other.at)))
     if not stands_for(other.effect, event.effect):
         found.append(Difference("effect", event.effect.value, other.effect.value))
-    if event.item.type == other.item.type and not _same_id(event.item.id, other.item.id):
+    if not _same_act(event.item, other.item, types):
+        found.append(Difference("item", _with_type(event.item), _with_type(other.item)))
+    elif event.item.type == other.item.type and not _same_id(event.item.id, other.item.id):
         found.append(Difference("item", event.item.id, other.item.id))
     if not _same_number(event.quantity, other.quantity):
         found.append(Difference("quantity", event.quantity, other.quantity))
@@ -145,13 +156,13 @@ def may_be_gap(entry: Claim) -> bool:
 def match(events: Iterable[Told], entries: Iterable[Entry]) -> Matched:
     """What the entries say of the events, by the rules above. Ids and indexes must not repeat."""
     told, said = sorted(events, key=_when), sorted(entries, key=lambda entry: entry.index)
-    by_operation = _by_operation(said)
+    by_operation, by_index = _by_operation(said), {entry.index: entry for entry in said}
     standings: dict[str, Standing] = {}
     for event in told:
         standing = _of_operation(event, by_operation.get(_operation(event.claim), ()))
         if standing is not None:
             standings[event.id] = standing
-    used = {(event.claim.effect, standings[event.id].index) for event in told if event.id in standings}
+    used = {(event.claim.effect, entry.index) for event, entry in _told_of(told, standings, by_index)}
     left: dict[Effect, list[_Act]] = defaultdict(list)
     for act in _acts(told):
         served = next((standings[event.id] for event in act if event.id in standings), None)
@@ -159,14 +170,15 @@ def match(events: Iterable[Told], entries: Iterable[Entry]) -> Matched:
             left[act[0].claim.effect].append(act)
         else:
             unnamed = [event for event in act if event.claim.operation is None]
-            standings |= {event.id: _likewise(event, served, said) for event in unnamed}
+            standings |= {event.id: _likewise(event, served, by_index[served.index]) for event in unnamed}
     for effect, acts in left.items():
         free = [one for one in said if stands_for(one.claim.effect, effect) and (effect, one.index) not in used]
-        begun = frozenset(_operation(one.claim) for one in said if one.claim.effect is effect)
+        begun = [one for one in said if one.claim.effect is effect]
         for act, entry in _paired(acts, free, begun):
             fitting = [event for event in act if _rank(event, entry) < _UNFIT]
             standings |= {event.id: _served(event, entry, by_operation) for event in fitting}
-    return Matched(standings, _announced(told, said, standings))
+    judged = {entry.index for _, entry in _told_of(told, standings, by_index)}
+    return Matched(standings, _announced(told, said) | judged)
 
 
 # ---- by operation ---------------------------------------------------------------------------------------------------
@@ -175,7 +187,8 @@ def match(events: Iterable[Told], entries: Iterable[Entry]) -> Matched:
 def _of_operation(event: Told, entries: Sequence[Entry]) -> Standing | None:
     """Rules 2 to 4, given the entries of the event's operation by index."""
     effect = event.claim.effect
-    own = [entry for entry in entries if _concerns(event, entry)]
+    concerning = [entry for entry in entries if _concerns(event, entry)]
+    own = [entry for entry in concerning if _may_tell(event, entry)] or concerning
     standing = [entry for entry in own if stands_for(entry.claim.effect, effect)]
     if (denial := _denial(effect, own, standing)) is not None:
         return _compared(event, denial)
@@ -203,7 +216,7 @@ def _excludes(said: Effect, event: Effect) -> bool:
 
 
 def _compared(event: Told, entry: Entry, *, alone: bool = True) -> Standing:
-    differing = differences(event.claim, entry.claim)
+    differing = differences(event.claim, entry.claim, event.types)
     state = CrossCheck.CONTRADICTED if differing else CrossCheck.CONFIRMED
     return Standing(state, entry.index, differing, alone)
 
@@ -220,10 +233,11 @@ _EXACT_AND_NEAR, _EXACT, _FITTING, _DONE_SINCE, _DONE_APART, _IN_PART, _UNFIT = 
 
 def _acts(told: Sequence[Told]) -> list[_Act]:
     """The acts that events tell of, in the order of time; the events come in that order."""
-    named: dict[tuple[str, Effect], list[Told]] = defaultdict(list)
+    named: dict[tuple[str, Effect, str | None], list[Told]] = defaultdict(list)
     for event in told:
         if (operation := _operation(event.claim)) is not None:
-            named[operation, event.claim.effect].append(event)
+            its_type = event.claim.item.type
+            named[operation, event.claim.effect, None if its_type in event.types else its_type].append(event)
     acts = sorted((act for of_one in named.values() for act in _by_account(of_one)), key=lambda act: _when(act[0]))
     at: dict[tuple[str, str, Effect], list[_Act]] = defaultdict(list)
     for act in acts:
@@ -264,22 +278,18 @@ def _may_join(event: Told, act: _Act) -> bool:
     )
 
 
-def _paired(
-    acts: Sequence[_Act], entries: Sequence[Entry], begun: frozenset[str | None]
-) -> Iterator[tuple[_Act, Entry]]:
+def _paired(acts: Sequence[_Act], entries: Sequence[Entry], begun: Sequence[Entry]) -> Iterator[tuple[_Act, Entry]]:
     """The entry that serves each act, as many of them as can be served; both come in the order of time.
 
     Rank by rank, acts are given what is free, or what another act can give up for something else that is good enough.
-    `begun` are the operations of which there is an entry that they were begun.
+    `begun` are the entries that say no more than the acts do themselves.
     """
-    ranks = [
-        [
-            (rank, entry.claim.account is None, place)  # one that names the account is the act's rather than another's
-            for place, entry in enumerate(entries)
-            if (rank := _best(act, entry, begun)) < _UNFIT
-        ]
-        for act in acts
-    ]
+    ranks: list[list[tuple[int, bool, int]]] = []
+    for act in acts:
+        its = frozenset(_operation(one.claim) for one in begun if any(_concerns(event, one) for event in act))
+        ranked = ((_best(act, entry, its), entry, place) for place, entry in enumerate(entries))
+        # One that names the account is the act's rather than another's.
+        ranks.append([(rank, entry.claim.account is None, place) for rank, entry, place in ranked if rank < _UNFIT])
     holder: dict[int, int] = {}  # by the place of an entry, that of the act which it serves
     given: dict[int, int] = {}  # the other way round
     for worst in range(_UNFIT):
@@ -311,7 +321,10 @@ def _give(act: int, good: Sequence[Sequence[int]], holder: dict[int, int], given
 
 
 def _best(act: _Act, entry: Entry, begun: frozenset[str | None]) -> int:
-    """How well the entry serves the act: as well as it fits any of its events, if it fits all of them."""
+    """How well the entry serves the act: as well as it fits any of its events, if it fits all of them.
+
+    `begun` are the operations that were begun, by entries that the act is looked at for.
+    """
     ranks = [_rank(event, entry) for event in act]
     rank, its = min(ranks), _operation(entry.claim)
     named = {_operation(event.claim) for event in act} - {None}
@@ -335,16 +348,17 @@ def _rank(event: Told, entry: Entry) -> int:
     return _EXACT_AND_NEAR if _near(mine.at, its.at) else _EXACT
 
 
-def _likewise(event: Told, served: Standing, said: Sequence[Entry]) -> Standing:
-    """The standing of an event without an operation, given that of its act by its operation."""
+def _likewise(event: Told, served: Standing, entry: Entry) -> Standing:
+    """The standing of an event without an operation, given that of its act by its operation, and by which entry."""
     if served.state is CrossCheck.CONFIRMED:
         return Standing(served.state, served.index, alone=False)
-    return _compared(event, next(entry for entry in said if entry.index == served.index), alone=False)
+    return _compared(event, entry, alone=False)
 
 
 def _served(event: Told, entry: Entry, by_operation: Mapping[str | None, Sequence[Entry]]) -> Standing:
     """The standing of an event that an entry serves: confirmed, unless that entry's operation was denied later."""
-    of_act = [one for one in by_operation.get(_operation(entry.claim), ()) if _concerns(event, one)]
+    of_operation = by_operation.get(_operation(entry.claim), ())
+    of_act = [one for one in of_operation if _concerns(event, one) and _may_tell(event, one)]
     standing = [one for one in of_act if stands_for(one.claim.effect, event.claim.effect)]
     denial = _denial(event.claim.effect, of_act, standing)
     if denial is not None:
@@ -355,9 +369,9 @@ def _served(event: Told, entry: Entry, by_operation: Mapping[str | None, Sequenc
 # ---- what is announced ----------------------------------------------------------------------------------------------
 
 
-def _announced(told: Sequence[Told], said: Sequence[Entry], standings: Mapping[str, Standing]) -> frozenset[int]:
-    """Rule 7."""
-    announced = {standing.index for standing in standings.values()}
+def _announced(told: Sequence[Told], said: Sequence[Entry]) -> frozenset[int]:
+    """Rule 8, but for what was confirmed or contradicted."""
+    announced: set[int] = set()
     of_operation: dict[str | None, list[Told]] = defaultdict(list)
     of_item: dict[tuple[str, str], list[Told]] = defaultdict(list)
     for event in told:
@@ -365,7 +379,8 @@ def _announced(told: Sequence[Told], said: Sequence[Entry], standings: Mapping[s
         of_item[_item(event.claim)].append(event)
     for entry in said:
         operation, effect = _operation(entry.claim), entry.claim.effect
-        of_act = [] if operation is None else [one for one in of_operation[operation] if _concerns(one, entry)]
+        named = () if operation is None else of_operation[operation]
+        of_act = [one for one in named if _concerns(one, entry) and _may_tell(one, entry)]
         if any(one.claim.effect is effect or not effect.takes_back for one in of_act):
             announced.add(entry.index)
         if effect.under_way:
@@ -382,6 +397,24 @@ def _concerns(event: Told, entry: Entry) -> bool:
     """Rule 1."""
     named = entry.claim.account
     return event.exclusive or named is None or (event.account is not None and _same_id(event.account, named))
+
+
+def _told_of(
+    told: Iterable[Told], standings: Mapping[str, Standing], by_index: Mapping[int, Entry]
+) -> Iterator[tuple[Told, Entry]]:
+    """Events, each with the entry that it was judged by, if the one can be of the act of the other."""
+    for event in told:
+        if event.id in standings and _may_tell(event, entry := by_index[standings[event.id].index]):
+            yield event, entry
+
+
+def _may_tell(event: Told, entry: Entry) -> bool:
+    """Whether the one can be of the act of the other, by the types of their items."""
+    return _same_act(event.claim.item, entry.claim.item, event.types)
+
+
+def _same_act(one: Item, other: Item, types: frozenset[str]) -> bool:
+    return one.type == other.type or (one.type in types and other.type in types)
 
 
 def _by_operation(entries: Iterable[Entry]) -> dict[str | None, list[Entry]]:
@@ -405,6 +438,10 @@ def _item(claim: Claim) -> tuple[str, str]:
     return item.type, one_case(item.id)
 
 
+def _with_type(item: Item) -> str:
+    return f"{item.type}:{item.id}"
+
+
 def _one_case(text: str | None) -> str | None:
     return None if text is None else one_case(text)
 
@@ -414,6 +451,7 @@ def _same_id(one: str | None, other: str | None) -> bool:
     return one is None or other is None or one_case(one) == one_case(other)
 
 
+@lru_cache(maxsize=1024)  # more than there is in one matching: where every act is held against every entry
 def _number(text: str | None) -> Decimal | str | None:
     """The number that is written; the text itself where that is no plain decimal."""
     number = None if text is None else parse_amount(text)
@@ -421,7 +459,7 @@ def _number(text: str | None) -> Decimal | str | None:
 
 
 def _same_number(one: str | None, other: str | None) -> bool:
-    return one is None or other is None or _number(one) == _number(other)
+    return one is None or other is None or one == other or _number(one) == _number(other)
 
 
 def _near(one: datetime | None, other: datetime | None) -> bool:

@@ -76,9 +76,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A subscription with messages that are due, and since when the first of them is."""
+    """A subscription with messages that are due, whose it is, and since when the first of them is."""
 
     subscription_id: str
+    tenant_id: int
     since: str
 
 
@@ -98,7 +99,7 @@ def fill(records: Records) -> bool:
 
 def due(tx: sa.Connection, now: datetime) -> list[Due]:
     """The subscriptions that have messages which are due, those first that have waited longest."""
-    return [Due(row.subscription_id, row.since) for row in tx.execute(_DUE, {"now": format_time(now)})]
+    return [Due(row.subscription_id, row.tenant_id, row.since) for row in tx.execute(_DUE, {"now": format_time(now)})]
 
 
 def waiting(tx: sa.Connection) -> int:
@@ -262,10 +263,10 @@ _BEHIND = _ROWS.where(
 _SINCE = sa.func.min(outbox.c.due_at).label("since")
 
 _DUE: sa.Select[*tuple[Any, ...]] = (
-    sa.select(outbox.c.subscription_id, _SINCE)
+    sa.select(outbox.c.subscription_id, subscriptions.c.tenant_id, _SINCE)
     .join_from(outbox, subscriptions, subscriptions.c.id == outbox.c.subscription_id)
     .where(subscriptions.c.enabled, outbox.c.due_at <= sa.bindparam("now"))
-    .group_by(outbox.c.subscription_id)
+    .group_by(outbox.c.subscription_id, subscriptions.c.tenant_id)
     .order_by(_SINCE, outbox.c.subscription_id)
 )
 

@@ -7,8 +7,9 @@ key. Progress and the entries that it is about are one transaction: a crash leav
 again. Where there are many, all but the last of them come before, in transactions of their own, for no writer of the
 database is to wait for long; after a crash these are there already.
 
-If more is wanted than was, the log goes back to its beginning, in one transaction with that: until everything is read
-again it is not complete, and nothing is taken for absent.
+If more is wanted than was, the log goes back to its beginning, in one transaction with that, unless it is being read
+again already: then that comes to its end before. As of when it is complete stays as it was, and holds for those whose
+entries were kept before; for what is new it holds once everything was read again (`receiver.assurance.wanted.Reading`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from receiver.assurance.holding import is_free, let_go
-from receiver.assurance.wanted import Found, Wanted
+from receiver.assurance.wanted import Found, Reading, Wanted
 from receiver.events import Kind, format_time, parse_time
 from receiver.records.findings import Finding, keep
 from receiver.records.issuer_logs import IssuerLog, Naming, followed
@@ -52,7 +53,7 @@ class Track:
     log: IssuerLog
     namings: tuple[Naming, ...]
     wanted: str
-    """Whose entries were kept, of those that are read."""
+    """What it is read for: a `Reading`, encoded."""
     size: int
     """Of the last verified checkpoint."""
     next_index: int
@@ -70,9 +71,10 @@ class Track:
     """Nobody else follows it now."""
 
     @property
-    def wants(self) -> Wanted:
-        """What its sources want now."""
-        return Wanted.by(self.namings)
+    def is_settled(self) -> bool:
+        """Whether it is read for what its sources want, or has to be read to its end before that is looked at."""
+        reading = Reading.parse(self.wanted)
+        return reading.settle(Wanted.by(self.namings)) == reading
 
     @property
     def tenants(self) -> frozenset[int]:
@@ -123,14 +125,15 @@ def place_of(tx: sa.Connection, log_id: str) -> Place | None:
 
 
 def settle_wanted(tx: sa.Connection, track: Track) -> None:
-    """Note what is wanted now, which is not what was; if it is more, go back to the beginning."""
-    was, now = Wanted.parse(track.wanted), track.wants
+    """Note what a log is to be read for that is not settled; if that is more than it was, go back to the beginning."""
+    reading = Reading.parse(track.wanted).settle(Wanted.by(track.namings))
     its = sa.select(issuer_logs.c.state).where(issuer_logs.c.id == track.log.id)
     state: bytes = tx.execute(its.with_for_update(key_share=True)).scalar_one()
-    values: dict[str, Any] = {"wanted": now.encode()}
-    if not was.covers(now):
-        anew = State(State.parse(bytes(state)).note)
-        values |= {"state": anew.encode(), "next_index": 0, "complete_at": None, "next_at": None, "unreadable": 0}
+    values: dict[str, Any] = {"wanted": reading.encode()}
+    if reading.is_again:
+        known = State.parse(bytes(state))
+        anew = State(known.note, unproven=known.unproven)
+        values |= {"state": anew.encode(), "next_index": 0, "next_at": None, "unreadable": 0}
     log = sa.update(issuer_logs).where(
         issuer_logs.c.id == track.log.id,
         issuer_logs.c.wanted == track.wanted,
@@ -180,10 +183,13 @@ def advance(
 ) -> Place | None:
     """Note that these entries are read; the new place, or None if the log is not at this one any more.
 
-    `asked_at` is a time before the checkpoint was asked for under which they were proven.
+    `asked_at` is a time before the checkpoint was asked for under which they were proven. Where nothing but an unproven
+    checkpoint is new, that alone is noted.
     """
-    checkpoint = _checkpoint(read.state)
     new = Place(read.state.encode(), read.state.size, place.wanted)
+    checkpoint = read.state.unverified_checkpoint()
+    if checkpoint is None or (not read.entries and read.state.note == State.parse(place.state).note):
+        return new if _move(tx, track.log.id, place, state=new.state) else None
     moved = _move(
         tx,
         track.log.id,
@@ -209,6 +215,7 @@ def complete(tx: sa.Connection, track: Track, place: Place, asked_at: datetime) 
         tx,
         track.log.id,
         place,
+        wanted=Reading.parse(place.wanted).end().encode(),
         fetched_at=_later(issuer_logs.c.fetched_at, asked_at),
         complete_at=_later(issuer_logs.c.complete_at, asked_at),
         failing_since=None,
@@ -348,10 +355,3 @@ def _keys(found: Found, hash_key: bytes) -> dict[str, bytes | None]:
     claim = found.claim
     operation = None if claim.operation is None else operation_key(hash_key, found.provider, claim.operation)
     return {"item_key": item_key(hash_key, found.provider, claim.item), "operation_key": operation}
-
-
-def _checkpoint(state: State) -> Checkpoint:
-    checkpoint = state.unverified_checkpoint()
-    if checkpoint is None:
-        raise ValueError("nothing is read without a checkpoint")
-    return checkpoint

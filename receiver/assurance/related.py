@@ -5,8 +5,9 @@ well; and those may lead to others again. So from what is due everything is read
 of which nothing else is needed to judge it (`Related.whole`).
 
 Whoever may deliver, or log, can put any number of events or entries to one item. A transaction that holds the log's
-lock must not take minutes for that. So of an item, or operation, of which there are more than `MOST` rows, none are
-read, and what is related by it is not whole.
+lock must not take seconds for that, for deliveries wait for it. So an item, or operation, of which there are more than
+`MOST` rows is a crowd: nothing is followed through it, and what is related by it is not whole. What is read of it for
+those who are judged for themselves is read once in a transaction, and no more than that many rows.
 
 What is kept under an item or operation is found by keyed hashes (`receiver.records.keyed`), here called keys: they are
 of one tenant and one provider, and an item's are no operation's.
@@ -15,10 +16,11 @@ of one tenant and one provider, and an item's are no operation's.
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
+from receiver import providers
 from receiver.assurance.claims import IS_CHECKED, claim_in, claim_of
 from receiver.assurance.conclusions import Check, check_of
 from receiver.assurance.matching import Entry, Told
@@ -28,10 +30,13 @@ from receiver.records.opening import Tenant
 from receiver.records.tables import checks, claims, deliveries, sources
 
 MOST = 256
-"""Rows of one item or operation, events and entries together, that are looked at together."""
+"""Rows of one item or operation, events and entries together, that are looked at together; of both, twice as many."""
 
-AT_ONCE = 4_000
-"""Rows that are read in one transaction, if there is more than one thing to judge in it."""
+AT_ONCE = 1_000
+"""Rows that are read, and that are judged, in one transaction, if there is more than one thing to judge in it."""
+
+BLOCK = 4096
+"""Bytes of entries that count as a row, where there are more of these than of rows."""
 
 ROUNDS = 4
 """How far is gone from item to operation to item. Nobody's acts hang together any further."""
@@ -72,6 +77,26 @@ class Kept:
     keys: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is kept under a key, of all logs."""
+
+    events: int = 0
+    entries: int = 0
+    octets: int = 0
+    """Of the entries, if these are no more than `MOST`."""
+
+    @property
+    def rows(self) -> int:
+        """As many as it counts for."""
+        return max(self.events + self.entries, self.octets // BLOCK)
+
+    @property
+    def is_crowd(self) -> bool:
+        """It is too much to be looked at together."""
+        return self.rows > MOST
+
+
 @dataclass(slots=True)
 class Related:
     """What hangs together."""
@@ -80,6 +105,11 @@ class Related:
     entries: list[Kept] = field(default_factory=list[Kept])
     whole: bool = True
     """Nothing else does."""
+
+    @property
+    def rows(self) -> int:
+        """How many that are."""
+        return len(self.events) + len(self.entries)
 
     @property
     def is_readable(self) -> bool:
@@ -113,18 +143,26 @@ class Reader:
         self._tx = tx
         self._log_id = log_id
         self._sources = known
+        self._sizes: dict[bytes, Size] = {}
+        self._events_of: dict[bytes, tuple[list[Event], bool]] = {}
+        self._entries_of: dict[bytes, tuple[list[Kept], bool]] = {}
 
     def affordable(self, due: Sequence[tuple[bytes, ...]]) -> int:
-        """How many of these, which have those keys and come first, can be judged in one transaction; one at least."""
-        sizes = self._sizes({key for keys in due for key in keys})
+        """How many of these, which have those keys and come first, can be read in one transaction; one at least."""
+        self._measure({key for keys in due for key in keys})
         counted: set[bytes] = set()
         rows = 0
         for number, keys in enumerate(due):
-            rows += sum(sizes[key] for key in keys if key not in counted and sizes[key] <= MOST)
+            rows += sum(min(self._sizes[key].rows, MOST + 1) for key in keys if key not in counted)
             if rows > AT_ONCE and number > 0:
                 return number
             counted.update(keys)
         return len(due)
+
+    def size(self, key: bytes) -> Size:
+        """How much is kept under a key."""
+        self._measure([key])
+        return self._sizes[key]
 
     def related(self, due: Iterable[tuple[bytes, ...]]) -> list[Related]:
         """All that hangs together with what has those keys. Of what is not whole some rows may be missing."""
@@ -146,18 +184,23 @@ class Reader:
         left_out |= wanted - read
         return _grouped(events.values(), entries.values(), left_out)
 
-    def events(self, keys: Collection[bytes], most: int | None = None) -> Iterator[Event]:
-        """The events with one of those keys: at most so many of each way in which they are looked up, if that is said.
+    def events(self, keys: Collection[bytes]) -> Iterator[Event]:
+        """The events with one of those keys.
 
         Those that are not to be judged by this log are among them by their item only, and no tests: they say nothing
         of what is real.
         """
-        wanted = {"keys": list(keys)}
-        for query in (_EVENTS_BY_GROUP, _EVENTS_BY_ITEM, _EVENTS_BY_OPERATION):
-            for row in self._tx.execute(query if most is None else query.limit(most), wanted):
-                judged = row.issuer_log_id == self._log_id and row.state != CrossCheck.NONE
-                if judged or not row.test:
-                    yield self._event(row, judged=judged)
+        for query in _EVENTS_BY:
+            yield from self._told(self._tx.execute(query, {"keys": list(keys)}))
+
+    def events_of(self, key: bytes) -> tuple[list[Event], bool]:
+        """The events with that key, and whether these are all; at most `MOST` are read. Read once."""
+        if key not in self._events_of:
+            rows: list[sa.Row[Any]] = []
+            for query in _EVENTS_BY:
+                rows += self._tx.execute(query.limit(MOST + 1 - len(rows)), {"keys": [key]})
+            self._events_of[key] = list(self._told(rows[:MOST])), len(rows) <= MOST
+        return self._events_of[key]
 
     def event(self, event_id: str) -> Event | None:
         """That event, if it is to be judged by this log."""
@@ -166,21 +209,29 @@ class Reader:
             return None
         return self._event(row, judged=True)
 
-    def entries(self, keys: Collection[bytes], most: int | None = None) -> Iterator[Kept]:
-        """The entries of the log with one of those keys, as `events`."""
-        wanted = {"keys": list(keys)}
-        for query in (_ENTRIES_BY_ITEM, _ENTRIES_BY_OPERATION):
-            for row in self._tx.execute(query if most is None else query.limit(most), wanted):
+    def entries(self, keys: Collection[bytes]) -> Iterator[Kept]:
+        """The entries of the log with one of those keys."""
+        for query in _ENTRIES_BY:
+            for row in self._tx.execute(query, {"keys": list(keys)}):
                 if row.issuer_log_id == self._log_id:
                     yield _kept(row)
 
+    def entries_of(self, key: bytes) -> tuple[list[Kept], bool]:
+        """The entries of the log with that key, and whether these are all: of too many none are read. Read once."""
+        if key not in self._entries_of:
+            size = self.size(key)
+            is_all = Size(entries=size.entries, octets=size.octets).rows <= MOST
+            self._entries_of[key] = list(self.entries([key])) if is_all else [], is_all
+        return self._entries_of[key]
+
     def _within(self, keys: Collection[bytes], rows: int) -> set[bytes]:
-        """Those of the keys that have no more than `MOST` rows each, and that many together."""
-        sizes = self._sizes(keys)
+        """Those of the keys that are no crowds, and have no more than that many rows together."""
+        self._measure(keys)
         chosen: set[bytes] = set()
         for key in sorted(keys):
-            if sizes[key] <= min(MOST, rows):
-                rows -= sizes[key]
+            size = self._sizes[key]
+            if not size.is_crowd and size.rows <= rows:
+                rows -= size.rows
                 chosen.add(key)
         return chosen
 
@@ -189,12 +240,25 @@ class Reader:
         its = claims.c.issuer_log_id == self._log_id, claims.c.tenant_id == tenant.id, claims.c.index == index
         return _kept(self._tx.execute(_ENTRIES.where(*its)).one())
 
-    def _sizes(self, keys: Collection[bytes]) -> Counter[bytes]:
-        sizes = Counter[bytes]()
-        if keys:
-            for key, number in self._tx.execute(_SIZES, {"keys": list(keys)}):
-                sizes[bytes(key)] += number
-        return sizes
+    def _measure(self, keys: Collection[bytes]) -> None:
+        """Learn the sizes of these, where they are not known."""
+        unknown = [key for key in keys if key not in self._sizes]
+        if not unknown:
+            return
+        events, entries, octets = (Counter[bytes]() for _ in range(3))
+        for counter, query in ((events, _EVENTS_COUNTED), (entries, _ENTRIES_COUNTED)):
+            for key, number in self._tx.execute(query, {"keys": unknown}):
+                counter[bytes(key)] += number
+        if few := [key for key, number in entries.items() if number <= MOST]:
+            for key, number in self._tx.execute(_ENTRIES_MEASURED, {"keys": few}):
+                octets[bytes(key)] += number or 0  # nothing is left of what was erased
+        self._sizes |= {key: Size(events[key], entries[key], octets[key]) for key in unknown}
+
+    def _told(self, rows: Iterable[sa.Row[Any]]) -> Iterator[Event]:
+        for row in rows:
+            judged = row.issuer_log_id == self._log_id and row.state != CrossCheck.NONE
+            if judged or not row.test:
+                yield self._event(row, judged=judged)
 
     def _event(self, row: sa.Row[Any], *, judged: bool) -> Event:
         claim = claim_of(row.effect, row.event_data)
@@ -211,6 +275,7 @@ class Reader:
                 exclusive=(names_log and source.naming.exclusive) or (not judged and account is None),
                 way=f"{row.source_id} {row.via}",
                 received_at=parse_time(row.received_at),
+                types=providers.get(row.provider).one_act,
             )
         keys = _keys(row.event_item_key, row.operation_key)
         return Event(row.id, told, check_of(row) if judged else None, keys)
@@ -240,6 +305,8 @@ def _grouped(events: Iterable[Event], entries: Iterable[Kept], left_out: Collect
         groups[find(kept.keys[0])].entries.append(kept)
     for key in left_out:
         groups[find(key)].whole = False
+    for group in groups.values():
+        group.whole &= group.rows <= 2 * MOST
     return [group for group in groups.values() if group.events or group.entries]
 
 
@@ -286,18 +353,25 @@ _APART = sa.and_(deliveries.c.item_key.in_(_KEYS), deliveries.c.item_key != deli
 """Either the item is the group, or it stands apart from it: each has its index (`receiver.records.tables`)."""
 
 # By keys alone: they are one tenant's, and whatever else was asked for might be looked up in another index.
-_SIZES: sa.CompoundSelect[bytes, int] = sa.union_all(
-    *(
-        sa.select(column, sa.func.count()).where(condition).group_by(column)
-        for column, condition in (
-            (deliveries.c.group_key, deliveries.c.group_key.in_(_KEYS)),
-            (deliveries.c.item_key, _APART),
-            (checks.c.operation_key, checks.c.operation_key.in_(_KEYS)),
-            (claims.c.item_key, claims.c.item_key.in_(_KEYS)),
-            (claims.c.operation_key, claims.c.operation_key.in_(_KEYS)),
-        )
-    )
+_CountedBy: TypeAlias = tuple[sa.ColumnElement[Any], sa.ColumnElement[bool]]
+_EVENTS_COUNTED_BY: tuple[_CountedBy, ...] = (
+    (deliveries.c.group_key, deliveries.c.group_key.in_(_KEYS)),
+    (deliveries.c.item_key, _APART),
+    (checks.c.operation_key, checks.c.operation_key.in_(_KEYS)),
 )
+_ENTRIES_COUNTED_BY: tuple[_CountedBy, ...] = (
+    (claims.c.item_key, claims.c.item_key.in_(_KEYS)),
+    (claims.c.operation_key, claims.c.operation_key.in_(_KEYS)),
+)
+
+
+def _of_each(number: sa.ColumnElement[int], counted_by: Sequence[_CountedBy]) -> sa.CompoundSelect[bytes, int]:
+    return sa.union_all(*(sa.select(key, number).where(condition).group_by(key) for key, condition in counted_by))
+
+
+_EVENTS_COUNTED = _of_each(sa.func.count(), _EVENTS_COUNTED_BY)
+_ENTRIES_COUNTED = _of_each(sa.func.count(), _ENTRIES_COUNTED_BY)
+_ENTRIES_MEASURED = _of_each(sa.func.sum(sa.func.length(claims.c.entry)), _ENTRIES_COUNTED_BY)
 
 _EVENTS: sa.Select[*tuple[Any, ...]] = (
     sa.select(
@@ -324,9 +398,7 @@ _EVENTS: sa.Select[*tuple[Any, ...]] = (
     .outerjoin(checks, checks.c.event_id == deliveries.c.id)
     .where(deliveries.c.kind == Kind.REVOCATION.value, sa.or_(IS_CHECKED, deliveries.c.event_data.is_(None)))
 )
-_EVENTS_BY_GROUP = _EVENTS.where(_IN_GROUP)
-_EVENTS_BY_ITEM = _EVENTS.where(_APART)
-_EVENTS_BY_OPERATION = _EVENTS.where(checks.c.operation_key.in_(_KEYS))
+_EVENTS_BY = tuple(_EVENTS.where(one) for one in (_IN_GROUP, _APART, checks.c.operation_key.in_(_KEYS)))
 
 _ENTRIES: sa.Select[*tuple[Any, ...]] = sa.select(
     claims.c.issuer_log_id,
@@ -341,5 +413,4 @@ _ENTRIES: sa.Select[*tuple[Any, ...]] = sa.select(
     claims.c.source_id,
     claims.c.entry,
 )
-_ENTRIES_BY_ITEM = _ENTRIES.where(claims.c.item_key.in_(_KEYS))
-_ENTRIES_BY_OPERATION = _ENTRIES.where(claims.c.operation_key.in_(_KEYS))
+_ENTRIES_BY = tuple(_ENTRIES.where(condition) for _, condition in _ENTRIES_COUNTED_BY)

@@ -21,7 +21,8 @@ import sqlalchemy as sa
 
 from receiver.assurance import progress
 from receiver.assurance.progress import Place, Proven, Track
-from receiver.assurance.wanted import Found, Unreadable, Wanted
+from receiver.assurance.siblings import Siblings, freeze
+from receiver.assurance.wanted import Found, Reading, Unreadable
 from receiver.records.engine import Database
 from receiver.records.opening import Tenant
 from translog.follower import Behind, Current, Forked, Read, State
@@ -43,10 +44,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A log's server, with the connections to it, and whose signatures count."""
+    """A log's server, with the connections to it, whose signatures count, and what its siblings are known to show."""
 
     remote: RemoteLog
     policy: Policy
+    siblings: Siblings
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,12 @@ class Round:
         self._database = database
         self._track = track
         self._place = place
-        self._wanted = Wanted.parse(place.wanted)
+        self._wanted = Reading.parse(place.wanted).now
         self._server = server
         self._tenants = tenants
         self._asked_at = asked_at
-        self._unreadable: list[Unreadable] = []
+        self._unreadable = 0
+        self._first_unreadable: Unreadable | None = None
 
     async def run(self) -> Ended:
         """Go through with it. Raises translog's errors: the log is as it was after the last progress."""
@@ -96,6 +99,8 @@ class Round:
         try:
             async with aclosing(self._server.remote.follow(State.parse(self._place.state))) as steps:
                 async for step in steps:
+                    if not isinstance(step, Forked) and (fork := await self._fork_elsewhere()) is not None:
+                        step = Forked(fork)
                     if not isinstance(step, Read):
                         return await self._end(step)
                     if not await self._keep(step) or loop.time() > until:
@@ -118,12 +123,16 @@ class Round:
                 await self._freeze(fork)
                 return Ended(in_time)
 
+    async def _fork_elsewhere(self) -> Fork | None:
+        """What shows that the log has forked, by the last checkpoint that was kept and those of its siblings."""
+        return await self._server.siblings.fork(self._database, State.parse(self._place.state))
+
     async def _freeze(self, fork: Fork) -> None:
         """Keep the evidence, for ever. Raises ProofError if it is none."""
         smaller, larger = fork.verify(self._server.policy)
         now = datetime.now(UTC)
         log_id = self._track.log.id
-        if await write(self._database, lambda tx: progress.freeze(tx, log_id, fork, now)):
+        if await write(self._database, lambda tx: freeze(tx, log_id, fork, now)):
             _log.critical(
                 "the log %s has FORKED: it signed two trees, of %d and of %d entries, that cannot both be its own; the "
                 "evidence is kept, and nothing more of this log is believed",
@@ -139,9 +148,9 @@ class Round:
         found, unreadable = await self._find(read)
         pieces = [found[at : at + PIECE] for at in range(0, len(found), PIECE)] or [[]]
         for piece in pieces[:-1]:
-            proven = await self._prove(piece, read.note)
+            proven = await self._prove(piece, read)
             await write(self._database, partial(self._keep_piece, proven=proven))
-        proven = await self._prove(pieces[-1], read.note)
+        proven = await self._prove(pieces[-1], read)
 
         def advance(tx: sa.Connection) -> Place | None:
             place = progress.advance(tx, self._track, self._place, read, len(unreadable), self._asked_at)
@@ -153,7 +162,9 @@ class Round:
         if place is None:
             return False
         self._place = place
-        self._unreadable += unreadable
+        self._unreadable += len(unreadable)
+        if self._first_unreadable is None and unreadable:
+            self._first_unreadable = unreadable[0]
         return True
 
     async def _find(self, read: Read) -> tuple[list[Found], list[Unreadable]]:
@@ -166,9 +177,10 @@ class Round:
             await asyncio.sleep(0)
         return found, unreadable
 
-    async def _prove(self, found: Sequence[Found], note: bytes) -> list[Proven]:
+    async def _prove(self, found: Sequence[Found], read: Read) -> list[Proven]:
         if not found:
             return []
+        note = read.note
         indexes = [one.index for one in found]
         proven: list[Proven] = []
         for one, hashes in zip(found, await self._server.remote.inclusion_proofs(indexes, note), strict=True):
@@ -181,7 +193,7 @@ class Round:
         progress.keep_some(tx, self._track.log.id, proven, self._tenants, datetime.now(UTC))
 
     def _tell_of_unreadable(self) -> None:
-        if self._unreadable:
-            first = self._unreadable[0]
+        first = self._first_unreadable
+        if first is not None:
             told = "%d entries of the log %s are of a provider that sources name, and cannot be read; the first, %d: %s"
-            _log.warning(told, len(self._unreadable), self._track.name, first.index, first.why)
+            _log.warning(told, self._unreadable, self._track.name, first.index, first.why)

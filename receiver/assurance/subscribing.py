@@ -21,7 +21,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 
 from receiver.assurance import addresses
-from receiver.assurance.addresses import AddressError, NoAddressError, Resolve
+from receiver.assurance.addresses import AddressError, NoAddressError, Resolve, in_time
 from receiver.events import Kind, format_time, new_id
 from receiver.records.journal import Changing, change
 from receiver.records.opening import Records, RecordsError, Tenant
@@ -144,7 +144,7 @@ def subscribe(
     by: str = "command",
     resolve: Resolve = addresses.resolve,
 ) -> Added:
-    """Keep a new subscription, and log it. Waits for the resolver.
+    """Keep a new subscription, and log it. Waits for the resolver, for some seconds at most.
 
     Raises SubscriptionError; NameTakenError.
     """
@@ -365,7 +365,7 @@ def _check_url(records: Records, url: str, resolve: Resolve) -> list[str]:
     warnings: list[str] = []
     try:
         endpoint = addresses.parse(url)
-        addresses.permitted(endpoint, addresses.networks(records.settings.subscription_networks), resolve)
+        addresses.permitted(endpoint, addresses.networks(records.settings.subscription_networks), in_time(resolve))
     except NoAddressError:
         warnings.append("the host of the URL has no address now; it is looked for again with each message")
     except AddressError as error:

@@ -7,6 +7,8 @@ more, from the first one on.
 
     nothing is known of an event yet      it is checked against what there is now
     something is                          that stays; against the same log it is judged once more, by what applies now
+    it is absent, or contradicted, by     it is pending again, and judged by the log that is named now: which is told.
+    another log, or by a record           So a source that named a wrong log can be set right
     there is nothing to check against     what was not known yet will never be: `none`, which is told
 
 An event also says that an entry of an issuer's log was announced, whatever the event itself is checked against. So
@@ -45,6 +47,9 @@ WORTH_NOTING = 1_000
 
 AT_ONCE = ""
 """Due now: it sorts before every time."""
+
+_DENIED = frozenset({CrossCheck.ABSENT, CrossCheck.CONTRADICTED})
+"""What was found of an event that another log may stand for. One that stood for it is not doubted by another."""
 
 
 class ToCheck(Struct, frozen=True):
@@ -270,12 +275,15 @@ def _take_events(
                 }
             )
             continue
-        if present.state == CrossCheck.NONE:
+        same_log = present.issuer_log_id == against.issuer_log_id
+        by_log = against.issuer_log_id is not None
+        begins_anew = present.state == CrossCheck.NONE or (by_log and not same_log and present.state in _DENIED)
+        if begins_anew:
             conclude(changing, tenant, check_of(present), Verdict(CrossCheck.PENDING, AT_ONCE), by=None)
         its_row = sa.update(checks).where(checks.c.event_id == row.id)
-        if present.state in {CrossCheck.PENDING, CrossCheck.NONE}:
+        if begins_anew or present.state == CrossCheck.PENDING:
             tx.execute(its_row.values(**waiting))
-        elif against.issuer_log_id is not None and present.issuer_log_id == against.issuer_log_id:
+        elif by_log and same_log:
             tx.execute(its_row.values(due_at=AT_ONCE))
     if new:
         tx.execute(sa.insert(checks), new)

@@ -32,7 +32,7 @@ from translog.note import Note
 
 
 class IssuerLogsController(Controller):
-    """Needs a key with the scope `audit`; sees the logs that its tenant's sources name, and no others."""
+    """Needs a key with the scope `audit`; sees the logs that its tenant's sources name, or named when they forked."""
 
     path = "/v1/issuer-logs"
     tags = ("audit",)

@@ -23,7 +23,7 @@ from receiver.cli.common import (
     show,
     tenant_option,
 )
-from receiver.intake.issuing import MAX_EXPECT_EVERY, MAX_FOLLOW_EVERY, MAX_GRACE, MAX_INDEX, MAX_POLICY
+from receiver.intake.issuing import MAX_EXPECT_EVERY, MAX_FOLLOW_EVERY, MAX_GRACE, MAX_INDEX, MAX_POLICY, warn_of_fork
 from receiver.intake.sourcing import MAX_RATE_LIMIT, MAX_REPLAY_WINDOW, Addition, Environment, settle
 from receiver.records.secrets import ListedSecret
 from receiver.records.sources import DEFAULT_REPLAY_WINDOW, ListedSource, add_source, list_sources, webhook_path
@@ -269,6 +269,7 @@ def add(
     )
     warn(settled.warnings)
     with opened(data) as records:
+        warn(warn_of_fork(records, settled.new.checking.log))
         source_id = add_source(records, records.ensure_tenant(tenant), settled.new, settled.secret)
     path = webhook_path(source_id)
     result = {"id": source_id, "webhook_path": path}

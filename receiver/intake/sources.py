@@ -18,6 +18,7 @@ from receiver import problems
 from receiver.access import needs
 from receiver.bodies import no_parameters, read_body, takes
 from receiver.intake.answers import RETRY_AFTER
+from receiver.intake.issuing import warn_of_fork
 from receiver.intake.recorder import HALTED
 from receiver.intake.service import Intake
 from receiver.intake.sourcing import (
@@ -210,9 +211,10 @@ async def _changed(request: Request[Any, Any, Any], work: Callable[[Records, str
 
 def _add(records: Records, tenant: Tenant, asked: Addition, by: str) -> AddedSource:
     settled = settle(asked)
+    warnings = settled.warnings + warn_of_fork(records, settled.new.checking.log)
     source_id = add_source(records, tenant, settled.new, settled.secret, by)
     source = get_source(records, tenant, source_id)
-    return AddedSource(**_members(source, settled.warnings), secret=None if asked.secret else settled.secret)
+    return AddedSource(**_members(source, warnings), secret=None if asked.secret else settled.secret)
 
 
 def _halted() -> Problem:

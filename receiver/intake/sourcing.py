@@ -25,6 +25,7 @@ from receiver.intake.issuing import (
     Standing,
     log_identity,
     must_have_log,
+    warn_of_fork,
     warn_of_owner,
     where_it_stands,
 )
@@ -153,7 +154,7 @@ class Rotated:
 def settle(asked: Addition) -> Settled:
     """What to keep, with `add_source`, of a new source; its issuer's log is asked where it stands. Raises SettingError.
 
-    Not to be called on an event loop.
+    Not to be called on an event loop. That the log has forked is to be warned of as well (`issuing.warn_of_fork`).
     """
     must_be_name("name", asked.name)
     if is_id(asked.name):
@@ -181,9 +182,9 @@ def settle(asked: Addition) -> Settled:
         asked.expect_every,
     )
     must_have_log(checking)
-    if checking.log is not None and checking.starts_at is None:  # last of all, for it takes a while
-        standing = where_it_stands(checking.log)
-        checking = replace(checking, starts_at=standing.size)
+    if checking.log is not None:  # last of all, for it takes a while
+        standing = where_it_stands(checking.log, checking.starts_at)
+        checking = replace(checking, starts_at=standing.size if checking.starts_at is None else checking.starts_at)
         warnings += standing.warnings
     new = NewSource(
         name=asked.name,
@@ -217,12 +218,12 @@ def change(
         asked = replace(asked, upstream=upstream)
     log = log_identity(asked.issuer_log) if isinstance(asked.issuer_log, dict) else None
     standing = Standing()
-    if (
-        log is not None
-        and asked.issuer_log_from is UNSET
-        and log != relay_source(records, tenant, source_id).checking.log
-    ):
-        standing = where_it_stands(log)
+    if log is not None or asked.issuer_log_from is not UNSET:
+        present = relay_source(records, tenant, source_id).checking.log
+        its = present if asked.issuer_log is UNSET else log
+        if its is not None and (its != present or asked.issuer_log_from is not UNSET):
+            standing = where_it_stands(its, _given(asked.issuer_log_from, None))
+    warnings += warn_of_fork(records, log)
 
     before: list[Source] = []
 
@@ -311,9 +312,9 @@ def _changed_checking(
     if asked.issuer_log is UNSET:
         log = present.log
     starts_at = present.starts_at
+    warnings += standing.warnings
     if log != present.log:
         starts_at = standing.size
-        warnings += standing.warnings
     checking = Checking(
         log,
         _given(asked.issuer_log_from, starts_at),

@@ -224,6 +224,9 @@ class Provider:
     record: Record | None = None
     """None where no documented GET shows an item as it is."""
     bundle: Bundle | None = None
+    one_act: frozenset[str] = frozenset()
+    """Types of items that one act is told of by, now one and now another, by the same operation: an entry about the one
+    may stand for an event about the other. Of all other types, items of two types are never one act's."""
     complete: Callable[[Event, Sequence[Past]], Event] | None = None
     """Adds to an event what only the earlier events of its item can tell, before it is checked and recorded."""
     unit: str | None = None

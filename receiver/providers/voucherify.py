@@ -31,7 +31,8 @@ is part of what is told, and the same transaction with another one is no duplica
 or of a distribution tells of it, so the operator's own systems declare it (the plain envelope of `receiver.documents`,
 of type `pending_points.canceled`). A workflow can be made to tell of it: the documentation's public source ("Workflows
 webhooks") has the envelope above, with the transaction's type, the transaction in `data.transaction`, and its id in
-`event.id` whatever its status. So a transaction is told by its status and id, in whichever way it came.
+`event.id` whatever its status. So a transaction is told by its status and id, in whichever way it came. Where nothing
+names the bucket, the event is about the transaction itself: an item of another type, and one act all the same.
 
 No GET shows what became of such a call. "List card transactions" names no bucket of pending points; "List pending
 points buckets" has those that are still pending, and one that is not among them may have been activated as well.
@@ -464,6 +465,7 @@ PROVIDER = Provider(
     read=_read,
     check=_check,
     entry=_entry,
+    one_act=frozenset({"card_transaction", "pending_points"}),
     operation=Operation(
         title="Cancel pending points",
         method="POST",

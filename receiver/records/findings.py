@@ -24,6 +24,8 @@ from receiver.records.tables import findings
 from translog.canonical import SALT_SIZE, Value
 from translog.evidence import Delivery, Leaf, Opening
 
+_INSERT = sa.insert(findings)  # made once: under the lock, putting it together costs more than running it
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -69,22 +71,23 @@ def keep(changing: Changing, tenant: Tenant, finding: Finding) -> Kept:
         )
     )
     changing.tx.execute(
-        sa.insert(findings).values(
-            id=its_id,
-            log_id=tenant.log_id,
-            log_index=index,
-            kind=finding.kind.value,
-            state=finding.state,
-            source_id=finding.source_id,
-            event_id=finding.event_id,
-            issuer_log_id=finding.issuer_log_id,
-            issuer_index=finding.issuer_index,
-            logged_at=changing.now,
-            event_data=event.data,
-            event_salt=event.salt,
-            headers=None if delivery is None else json.dumps(delivery.headers),
-            body=None if delivery is None else delivery.body,
-            delivery_salt=None if opened is None else opened.salt,
-        )
+        _INSERT,
+        {
+            "id": its_id,
+            "log_id": tenant.log_id,
+            "log_index": index,
+            "kind": finding.kind.value,
+            "state": finding.state,
+            "source_id": finding.source_id,
+            "event_id": finding.event_id,
+            "issuer_log_id": finding.issuer_log_id,
+            "issuer_index": finding.issuer_index,
+            "logged_at": changing.now,
+            "event_data": event.data,
+            "event_salt": event.salt,
+            "headers": None if delivery is None else json.dumps(delivery.headers),
+            "body": None if delivery is None else delivery.body,
+            "delivery_salt": None if opened is None else opened.salt,
+        },
     )
     return Kept(its_id, index, changing.now)

@@ -1,5 +1,8 @@
 """How the issuers' logs stand that sources name: how far each was read, since when, and what is wrong with it.
 
+A log of which a tenant was told that it has forked stays among its own, with the evidence, also once no source of its
+names it any more.
+
 forked      it showed two histories: nothing of it is believed any more, and its cross-checks are frozen
 failing     the last look at it failed: out of reach, or what it gave does not verify
 stale       no look of late came to the end of it, so nothing can be called absent or a gap
@@ -16,7 +19,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from receiver.events import parse_time
-from receiver.records.tables import issuer_logs, sources
+from receiver.records.issuer_logs import DEFAULT_FOLLOW_EVERY
+from receiver.records.tables import IS_FORK, findings, issuer_logs, log_keys, sources
 from translog.checkpoint import Checkpoint
 from translog.follower import State
 from translog.fork import Fork
@@ -89,8 +93,11 @@ class Standing:
 def standings(
     tx: sa.Connection, now: datetime, tenant_id: int | None = None, log_id: str | None = None
 ) -> list[Standing]:
-    """The logs that sources name, of one tenant or of all, oldest first; one of them, if its id is given."""
-    named = _named(tx, tenant_id)
+    """The logs that sources name, of one tenant or of all, oldest first; one of them, if its id is given.
+
+    And those that were named once, and were told to have forked: these have no sources.
+    """
+    named = {**dict.fromkeys(_told_forked(tx, tenant_id), ()), **_named(tx, tenant_id)}
     wanted = named.keys() if log_id is None else named.keys() & {log_id}
     query = sa.select(issuer_logs).where(issuer_logs.c.id.in_(wanted))
     rows = tx.execute(query.order_by(issuer_logs.c.created_at, issuer_logs.c.id)).all()
@@ -110,13 +117,23 @@ def _named(tx: sa.Connection, tenant_id: int | None) -> Mapping[str, Sequence[Na
     return found
 
 
+def _told_forked(tx: sa.Connection, tenant_id: int | None) -> Sequence[str]:
+    """The logs that entries of our own say have forked."""
+    columns = findings.c
+    query = sa.select(columns.issuer_log_id).where(IS_FORK, columns.issuer_log_id.is_not(None))
+    if tenant_id is not None:
+        its = sa.select(log_keys.c.log_id).where(log_keys.c.tenant_id == tenant_id)
+        query = query.where(columns.log_id.in_(its))
+    return tx.execute(query.distinct()).scalars().all()
+
+
 def _standing(row: sa.Row[Any], named: Sequence[Named], now: datetime) -> Standing:
     state = State.parse(bytes(row.state))
     return Standing(
         id=row.id,
         url=row.url,
         policy=row.policy,
-        stands=_stands(row, min(one.follow_every for one in named), now),
+        stands=_stands(row, min((one.follow_every for one in named), default=DEFAULT_FOLLOW_EVERY), now),
         checkpoint=state.unverified_checkpoint(),  # it was verified before it was kept
         note=state.note,
         next_index=row.next_index,

@@ -268,6 +268,7 @@ taken_up = sa.Table(
 
 _IS_OPEN = sa.text("due_at IS NOT NULL")
 _IS_TO_ASK = sa.text("issuer_log_id IS NULL AND due_at IS NOT NULL")
+IS_FORK = sa.text("kind = 'fork'")  # in a query, this finds the index, which a parameter may not
 
 # One row an event that there is something to check against: what is known of it now.
 checks = sa.Table(
@@ -340,6 +341,7 @@ findings = sa.Table(
     sa.Column("body", sa.LargeBinary),  # the record, the issuer's entry, or the fork
     sa.Column("delivery_salt", sa.LargeBinary),
     sa.UniqueConstraint("log_id", "log_index"),
+    sa.Index("findings_of_forks", "issuer_log_id", sqlite_where=IS_FORK, postgresql_where=IS_FORK),
 )
 
 # The roots that proof bundles named, of logs that cannot be read: the same size must always have the same one.

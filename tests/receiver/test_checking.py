@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from receiver.assurance.checking import judge_due
 from receiver.assurance.claims import claim_of
+from receiver.assurance.wanted import Reading, Wanted
 from receiver.events import Effect, Item, format_time
 from receiver.records.opening import Records
 from receiver.records.tables import issuer_logs
@@ -29,6 +30,7 @@ from tests.receiver.claims import (
     told,
 )
 from tests.receiver.five import FIVE
+from tests.receiver.service import ACCOUNT, receipt_id, revoked
 from tests.receiver.submissions import RECEIVED_AT, Source
 from translog.merkle import leaf_hash
 
@@ -195,6 +197,18 @@ def test_one_operation_may_be_of_two_items(records: Records, issuer: Issuer) -> 
     assert state_of(records, event.id) == "confirmed"
 
 
+def test_the_same_id_may_be_two_items(records: Records, issuer: Issuer) -> None:
+    """That an attestation was revoked tells nothing of the receipt of its id: that is a gap all the same."""
+    source, id_ = issuer.source("truthlocks", ACCOUNT), receipt_id()
+    (event,) = deliver(source, revoked(event_type="attestation.revoked", attestation_id=id_))
+    issuer.says("truthlocks", Effect.REVOKED, Item("receipt", id_), account=ACCOUNT, operation=id_)
+    issuer.read_at(GRACE_OVER)
+    check(records)
+
+    assert state_of(records, event.id) == "contradicted"
+    assert [one.facts["state"] for one in told(source, "gap")] == ["open"]
+
+
 # ---- time -----------------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +332,21 @@ def test_nothing_is_absent_from_what_is_not_read_for_its_source(issuer: Issuer, 
     issuer.read_at(GRACE_OVER)
     check(source.records)
     assert state_of(source.records, event.id) == "confirmed"
+
+
+def test_what_was_read_for_a_source_stays_so_while_the_log_is_read_again(issuer: Issuer, source: Source) -> None:
+    """For another source, which has to wait for that; whoever changes his is no way to keep others' from being told."""
+    other = issuer.source("scrip", "another")
+    (event,) = deliver(source, reversed_("r1", "v1"))
+    (its,) = deliver(other, reversed_("r1", "v2").replace(ORGANIZATION.encode(), b"another"))
+    issuer.read_at(GRACE_OVER)
+    with source.records.database.write() as tx:
+        wanted = Reading.parse(tx.execute(sa.select(issuer_logs.c.wanted)).scalar_one()).now
+        mine = Wanted(frozenset(one for one in wanted.of if one[2] != "another"))
+        tx.execute(sa.update(issuer_logs).values(wanted=Reading(mine, wanted).encode(), next_index=0))
+    check(source.records)
+
+    assert (state_of(source.records, event.id), state_of(source.records, its.id)) == ("absent", "pending")
 
 
 def test_a_disabled_source_has_nothing_absent(issuer: Issuer, source: Source) -> None:

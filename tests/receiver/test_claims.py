@@ -12,6 +12,7 @@ from receiver.records.keyed import item_key, operation_key
 from receiver.records.opening import Records
 from receiver.records.tables import deliveries
 from tests.receiver.claims import ORGANIZATION, deliver, new_source, reversed_
+from translog.canonical import Value, encode
 
 AT = datetime(2026, 11, 20, 8, 59, 58, tzinfo=UTC)
 UUID = "3f0c8f1e-7a51-4f0e-9f5d-0a6b3a1c2b3d"
@@ -41,11 +42,12 @@ CLAIM = Claim(
     quantity="2",
     at=AT,
 )
-ENTRY = {
+ENTRY: dict[str, Value] = {
     "account": "org_1",
     "amount": "40.00",
     "at": "2026-11-20T08:59:58Z",
     "effect": "reversed",
+    "event": None,
     "item": {"id": "r1", "type": "redemption"},
     "operation": "v1",
     "provider": "scrip",
@@ -75,7 +77,7 @@ def test_what_is_never_checked(effect: str | None, data: bytes | None) -> None:
 
 def test_what_an_entry_says() -> None:
     """As its provider's module reads it."""
-    assert claim_in("scrip", json.dumps(ENTRY).encode()) == CLAIM
+    assert claim_in("scrip", encode(ENTRY)) == CLAIM
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,8 @@ def test_what_an_entry_says() -> None:
     [
         ("scrip", None),
         ("scrip", b"{"),
-        ("thanx", json.dumps(ENTRY).encode()),
-        ("scrip", json.dumps({**ENTRY, "effect": "undone"}).encode()),
+        ("thanx", encode(ENTRY)),
+        ("scrip", encode({**ENTRY, "effect": "undone"})),
     ],
     ids=["erased", "not JSON", "another provider's", "not as it has to be"],
 )

@@ -1,5 +1,7 @@
 """What following an issuer's log leaves in the database: each entry that concerns a tenant, once, and how far it is."""
 
+import gc
+import itertools
 import logging
 from collections.abc import Generator
 from contextlib import suppress
@@ -10,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from receiver.assurance import rounds
+from receiver.assurance.wanted import Reading, Unreadable
 from receiver.events import parse_time
 from receiver.records.keyed import item_key, operation_key
 from receiver.records.opening import Records
@@ -31,7 +34,7 @@ from tests.receiver.issuing import (
 )
 from tests.receiver.service import settings_in
 from tests.translog.faults import Moment, at
-from tests.translog.misbehaving import serving
+from tests.translog.misbehaving import Say, serving
 from translog.follower import State
 from translog.proof import TlogProof
 
@@ -175,6 +178,24 @@ def test_an_entry_that_cannot_be_read_is_counted(local: Records, caplog: pytest.
     assert "the first, 1: effect is 'vanished'" in told[0]
 
 
+def test_of_entries_that_cannot_be_read_only_the_first_is_held(local: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: a log may hold millions of them."""
+    monkeypatch.setattr("translog.follower.MAX_BUNDLES", 1)
+    held: list[int] = []
+    with serving(log_of(*(entry(effect="vanished") for _ in range(600)))) as server:
+
+        async def count(_honest: bytes | None, say: Say) -> None:
+            held.append(sum(isinstance(one, Unreadable) for one in gc.get_objects()))
+            await server.answer("tile/entries/002.p/88", say)
+
+        server.when("tile/entries/002.p/88", count, times=1)
+        log_id = name_log(local, add(local), server)
+        follow(local)
+
+    assert held == [1]
+    assert row(local, log_id).unreadable == 600
+
+
 # ---- whose ----------------------------------------------------------------------------------------------------------
 
 
@@ -236,8 +257,8 @@ def test_when_more_is_wanted_the_log_is_read_again(records: Records) -> None:
     assert (starts_at(records, first), starts_at(records, source_id)) == (3, 3)
 
 
-def test_until_it_is_read_again_it_is_not_complete(local: Records) -> None:
-    """What was complete for the others' entries was not for these: nothing may be called absent meanwhile."""
+def test_until_it_is_read_again_it_is_complete_for_those_it_was_read_for(local: Records) -> None:
+    """As of when it was, for the others' entries; nothing is kept of it yet for the one that is new."""
     with serving(log_of(entry(), entry(account=OTHER))) as server:
         log_id = name_log(local, add(local), server)
         follow(local)
@@ -248,9 +269,28 @@ def test_until_it_is_read_again_it_is_not_complete(local: Records) -> None:
         follow(local)  # nobody is there any more
 
     found = row(local, log_id)
-    assert (found.complete_at, found.next_index, found.size) == (None, 0, 2)
+    assert (found.complete_at, found.next_index, found.size) == (begin.complete_at, 0, 2)
+    assert Reading.parse(found.wanted).kept == Reading.parse(begin.wanted).now
     assert State.parse(found.state).note == State.parse(begin.state).note
     assert "cannot be fetched" in found.failure
+
+
+def test_who_changes_a_source_again_and_again_stops_nothing(local: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is being read again is read to its end, whatever is wanted meanwhile; that has its turn after it."""
+    monkeypatch.setattr("receiver.assurance.rounds.LASTS", 0)
+    monkeypatch.setattr("translog.follower.MAX_BUNDLES", 1)
+    with serving(log_of(*(entry(account=f"account-{number % 9}") for number in range(600)))) as server:
+        name_log(local, add(local), server)
+        other = add(local, account=OTHER)
+        log_id = name_log(local, other, server)
+        places: list[int] = []
+        for number in range(13):
+            name_log(local, other, server, account=f"account-{number % 9}")
+            follow(local)
+            places.append(row(local, log_id).next_index)
+
+    assert [before for before, after in itertools.pairwise(places) if after < before] == [600, 600]
+    assert indexes(local) == [index for index in range(600) if index % 9 in {0, 5}]
 
 
 def test_when_less_is_wanted_nothing_is_read_again(local: Records) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tests.receiver.issuing import (
     row,
 )
 from tests.receiver.service import settings_in
-from tests.translog.misbehaving import Simulated, serving
+from tests.translog.misbehaving import Simulated, serving, status
 from translog.canonical import decode
 from translog.evidence import Leaf, Opening
 from translog.follower import Read, State
@@ -120,7 +121,8 @@ def test_a_fork_is_kept_and_told_to_every_tenant_once(
 
 def progress_of(found: sa.Row[Any]) -> tuple[object, ...]:
     """How far a log was followed."""
-    return found.state, found.size, found.next_index, found.fetched_at, found.complete_at
+    believed = replace(State.parse(found.state), unproven=None)
+    return believed, found.size, found.next_index, found.fetched_at, found.complete_at
 
 
 def leaf_of(records: Records, told: sa.Row[Any]) -> Leaf:
@@ -128,6 +130,32 @@ def leaf_of(records: Records, told: sa.Row[Any]) -> Leaf:
     query = sa.select(entries.c.data).where(entries.c.log_id == told.log_id, entries.c.index == told.log_index)
     with records.database.read() as tx:
         return Leaf.parse(bytes(tx.execute(query).scalar_one()))
+
+
+def test_a_fork_whose_tiles_are_withheld(records: Records) -> None:
+    """Its checkpoint is kept, once, and is no progress; the honest one of the same size shows the fork."""
+    log = log_of(*(entry() for _ in range(300)))
+    grown = log_of(*log.entries, *(entry() for _ in range(100)))
+    other = other_history(grown, 400).checkpoint()
+    with serving(log) as server:
+        log_id = name_log(records, add(records), server)
+        follow(records)
+        before = row(records, log_id)
+        server.checkpoint = other
+        server.when("tile/", status(404))
+        look_again(records)
+        withheld = row(records, log_id)
+        look_again(records)
+        still = row(records, log_id)
+        server.well()
+        server.log, server.checkpoint = grown, None
+        look_again(records)
+
+    assert (progress_of(withheld), progress_of(still)) == (progress_of(before), progress_of(before))
+    assert State.parse(withheld.state).unproven == other
+    assert (still.state, still.failing_since) == (withheld.state, withheld.failing_since)
+    smaller, larger = Fork.parse(row(records, log_id).fork).verify(POLICY)
+    assert (smaller.size, larger.size) == (400, 400)
 
 
 def test_a_tenant_that_names_a_forked_log_later_is_told(local: Records) -> None:

@@ -189,8 +189,9 @@ def test_one_log_has_one_spelling(asked: LogMembers, log: LogIdentity) -> None:
         ({"ulr": "https://h"}, "issuer_log", "no member 'ulr' in issuer_log; known: url, key, policy, origin"),
         ({"key": None}, "issuer_log", "issuer_log must say whose signatures count: with key, the log's vkeys, or"),
         ({"key": []}, "issuer_log", "must say whose signatures count"),
-        ({"key": VKEY}, "issuer_log", "issuer_log.key must be a list of vkeys, issuer_log.policy a policy's text"),
-        ({"key": None, "policy": ["log"]}, "issuer_log", "issuer_log.policy a policy's text"),
+        ({"key": VKEY}, "issuer_log.key", "issuer_log.key must be a list of the log's vkeys"),
+        ({"key": [VKEY, 1]}, "issuer_log.key", "issuer_log.key must be a list of the log's vkeys, each a text"),
+        ({"key": None, "policy": ["log"]}, "issuer_log.policy", "issuer_log.policy must be a text"),
         ({"policy": WITNESSED}, "issuer_log", "issuer_log has both key and policy: give one of them"),
         ({"key": [VKEY[:-1]]}, "issuer_log.key", "issuer_log.key cannot be used: vkey: "),
         ({"key": [str(KEY)]}, "issuer_log.key", "this is a private key; keep it secret"),
@@ -265,17 +266,16 @@ def test_gaps_start_where_the_log_stands(records: Records, tenant: Tenant, sourc
     assert fsck(records).findings == ()
 
 
-def test_a_log_is_not_asked_where_that_is_given(
-    records: Records, tenant: Tenant, source_id: str, server: Server
-) -> None:
-    """Also beyond where it stands, as it may be before anything is in it."""
+def test_where_gaps_start_may_be_given(records: Records, tenant: Tenant, source_id: str, server: Server) -> None:
+    """Also beyond where the log stands, as it may be before anything is in it; then with a warning."""
     asked = Addition(name="new", provider="thanx", issuer_log=members(server), issuer_log_from=2**53 - 1)
 
     settled = settle(asked)
-    changed, _ = change(records, tenant, source_id, Changes(issuer_log=members(server), issuer_log_from=0))
+    changed, warnings = change(records, tenant, source_id, Changes(issuer_log=members(server), issuer_log_from=0))
 
     assert (settled.new.checking.starts_at, changed.issuer_log_from) == (2**53 - 1, 0)
-    assert server.asked == []
+    beyond = f"{server.url} has 3 entries: none before entry {2**53 - 1} will ever be a gap"
+    assert (settled.warnings[0], warnings) == (beyond, [])
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_a_wrong_key_is_noticed(trust: LogMembers, server: Server) -> None:
 
 
 def test_a_log_is_given_up_for_another(records: Records, tenant: Tenant, source_id: str, server: Server) -> None:
-    """Gaps start anew where that stands, also if only its key is another; where it is the same, nothing is asked."""
+    """Gaps start anew where that stands, also if only its key is another; where all is the same, nothing is asked."""
     first = Changes(issuer_log=members(server, key=[VKEY, OTHER]), exclusive=True)
     one, _ = change(records, tenant, source_id, first)
     server.log = Simulated.of(5)
@@ -339,7 +339,7 @@ def test_a_log_is_given_up_for_another(records: Records, tenant: Tenant, source_
     assert (same, log_of(back)) == (one, log_of(one))
     assert log_of(other) != log_of(one)
     assert back.exclusive is True
-    assert server.asked == ["checkpoint"] * 3
+    assert server.asked == ["checkpoint"] * 4
     assert told(tenant) == ["changed"] * 4
 
 

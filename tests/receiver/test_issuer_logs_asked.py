@@ -9,6 +9,7 @@ import pytest
 from receiver.records.apikeys import create_key, parse_scopes
 from receiver.records.issuer_logs import Checking, LogIdentity
 from receiver.records.sources import load_sources
+from tests.receiver.claims import Issuer, forked
 from tests.receiver.commands import Commands
 from tests.receiver.service import Service, problem
 from tests.translog.misbehaving import Server, Simulated, serving
@@ -76,17 +77,63 @@ def test_a_policy_is_read_from_a_file(commands: Commands, server: Server) -> Non
     file.write_text(f"# whom we believe\nlog {STRANGER.verifying_key()}\n\nquorum none\n")
     asked = ("--issuer-log-url", server.url, "--issuer-log-policy", str(file), "--issuer-log-origin", KEY.name)
 
-    added = commands.run(*ADD, *asked, "--issuer-log-from", "7")
+    added = commands.run(*ADD, *asked)
     changed = commands.run(*SET, *asked[:2], "--issuer-log-key", VKEY)
 
     policy = f"log {STRANGER.verifying_key()}\nquorum none\n"
-    assert (added.stderr, changed.stderr) == ("", "")
+    assert ("which may be the wrong ones" in added.stderr, changed.stderr) == (True, "")
     assert f"issuer log {server.url}, gaps from entry 3 on, looked at every 10 s" in changed.stdout
     assert checking(commands) == Checking(LogIdentity(server.url, Policy.of(VKEY).text, None), 3)
     back = commands.run(*SET, *asked)
     assert f"{server.url}, origin {KEY.name}, gaps from its first checkpoint on" in back.stdout
     assert "is not signed as its keys or its policy demand, which may be the wrong ones" in back.stderr
     assert checking(commands).log == LogIdentity(server.url, policy, KEY.name)
+
+
+def test_gaps_that_start_beyond_the_log(commands: Commands, server: Server) -> None:
+    """Are warned of, for the source would have none for long, and taken; as far as the log goes nothing is said."""
+    log = ("--issuer-log-url", server.url, "--issuer-log-key", VKEY)
+    beyond = f"{server.url} has 3 entries: none before entry 4 will ever be a gap"
+
+    added = commands.run(*ADD, *log, "--issuer-log-from", "4")
+    within = commands.run(*SET, "--issuer-log-from", "3")
+    changed = commands.run(*SET, "--issuer-log-from", "4")
+
+    for said in (added, changed):
+        assert beyond in " ".join(said.stderr.split())
+    assert within.stderr == ""
+    assert checking(commands).starts_at == 4
+
+
+def test_where_gaps_start_is_not_said_twice(commands: Commands) -> None:
+    """Where it is given, a log that cannot be had changes nothing of that."""
+    added = commands.run(
+        *ADD, "--issuer-log-url", "http://127.0.0.1:9", "--issuer-log-key", VKEY, "--issuer-log-from", "4"
+    )
+
+    assert "cannot be had just now" in added.stderr
+    assert "Gaps start at the first one" not in added.stderr
+    assert checking(commands).starts_at == 4
+
+
+def test_a_log_that_has_forked_is_warned_of(commands: Commands, server: Server) -> None:
+    """Under any URL, whoever saw it; a log with another key is another."""
+    commands.ok("init")
+    records = commands.records()
+    try:
+        seen = Issuer(records)
+        forked(records, seen)
+    finally:
+        records.close()
+    same = ("--issuer-log-url", server.url, "--issuer-log-key", str(seen.key.verifying_key()))
+
+    added = commands.run(*ADD, *same)
+    other = commands.run(*SET, "--issuer-log-url", server.url, "--issuer-log-key", VKEY)
+    back = commands.run(*SET, *same)
+
+    for said in (added, back):
+        assert f"the log {seen.origin} has forked: its key signed two histories" in " ".join(said.stderr.split())
+    assert other.stderr == ""
 
 
 def test_it_is_taken_away(commands: Commands, server: Server) -> None:

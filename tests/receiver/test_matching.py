@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from receiver.amounts import parse_amount
+from receiver.assurance import matching
 from receiver.assurance.matching import Difference, Entry, Matched, Told, differences, match, may_be_gap
 from receiver.events import Claim, CrossCheck, Effect, Item
 
@@ -134,7 +137,7 @@ def test_without_an_operation_another_account_is_another_act() -> None:
         ({"at": NOON}, {}, []),
         ({"item": Item("redemption", UUID)}, {"item": Item("redemption", UUID.upper())}, []),
         ({"item": Item("redemption", "r2")}, {}, ["item"]),
-        ({"item": Item("order", "r2")}, {}, []),
+        ({"item": Item("order", "r1")}, {}, ["item"]),
         ({"amount": "1", "quantity": "1", "at": NOON}, {"amount": "2", "quantity": "2"}, ["amount", "quantity"]),
     ],
 )
@@ -144,7 +147,7 @@ def test_the_same_operation_is_compared(event: dict[str, Any], entry: dict[str, 
 
     assert world.found == {"e": ("contradicted" if differing else "confirmed", 0)}
     assert world.fields("e") == differing
-    assert world.unannounced == []
+    assert world.unannounced == ([0] if "item" in event and event["item"].type != ITEM.type else [])
 
 
 def test_a_difference_has_what_both_say() -> None:
@@ -159,6 +162,51 @@ def test_a_difference_has_what_both_say() -> None:
     assert [one.value() for one in differences(event, claim("revoked", at=NOON + timedelta(hours=1)))] == [
         {"event": "2026-11-20T12:00:00.000000Z", "field": "at", "issuer": "2026-11-20T13:00:00.000000Z"}
     ]
+
+
+def test_an_item_of_another_type_is_another_item() -> None:
+    """Whoever has the secret cannot have an event confirmed, or a gap hidden, by an act on something else of its id."""
+    told = World().event("other", "revoked", item=Item("attestation", UUID), operation=UUID)
+    world = World(list(told.events)).entry("revoked", item=Item("receipt", UUID), operation=UUID)
+
+    assert world.found == {"other": ("contradicted", 0)}
+    assert world.matched.standings["other"].differences == (
+        Difference("item", f"attestation:{UUID}", f"receipt:{UUID}"),
+    )
+    assert world.unannounced == [0]
+    world.event("mine", "revoked", item=Item("receipt", UUID), way="relay")
+    assert world.found == {"other": ("contradicted", 0), "mine": ("confirmed", 0)}
+    assert world.unannounced == []
+    for effect in ("revoking", "rejected"):
+        assert World(told.events).entry(effect, item=Item("receipt", UUID), operation=UUID).unannounced == [0]
+
+
+def test_an_entry_of_the_events_own_type_comes_first() -> None:
+    """Beside it, one of the operation about another type of item contradicts nothing, and denies nothing."""
+    other = Item("attestation", UUID)
+    world = World().event("e", "revoked", operation=UUID).entry("revoked", item=other, operation=UUID)
+    assert world.found == {"e": ("contradicted", 0)}
+
+    world.entry("revoked", operation=UUID).entry("rejected", item=other, operation=UUID)
+    assert world.found == {"e": ("confirmed", 1)}
+    assert world.unannounced == [0, 2]
+    unnamed = World().event("e", "revoked").entry("revoked", operation=UUID)
+    assert unnamed.entry("rejected", item=other, operation=UUID).found == {"e": ("confirmed", 0)}
+    two = World().event("e", "revoked", operation=UUID).event("f", "revoked", item=other, operation=UUID, way="poll")
+    assert two.entry("revoked").found == {"e": ("confirmed", 0)}
+
+
+def test_types_that_a_provider_names_one_act_by() -> None:
+    """They stand for one another, whatever the ids, where the operation is the same; and others do not."""
+    types = frozenset({"redemption", "order"})
+    event = Told("e", claim(item=Item("order", "o1"), operation="v1"), OURS, False, "webhook", NOON, types)
+
+    assert World([event]).entry(operation="v1").found == {"e": ("confirmed", 0)}
+    assert World([event]).entry(operation="v1").unannounced == []
+    assert World([event]).entry(item=Item("order", "o2"), operation="v1").fields("e") == ["item"]
+    assert World([event]).entry(item=Item("receipt", "o1"), operation="v1").fields("e") == ["item"]
+    assert differences(event.claim, claim(operation="v1")) == (Difference("item", "order:o1", "redemption:r1"),)
+    assert differences(event.claim, claim(operation="v1"), types) == ()
 
 
 def test_operations_are_told_apart() -> None:
@@ -308,6 +356,8 @@ def test_what_was_begun_and_what_was_done_may_be_two_operations() -> None:
     assert World(begun.events).entry("revoked", operation="job revoked").found == {"e": ("confirmed", 0)}
     assert World(begun.events).entry("revoked", operation="job revoked", quantity="3").found == {}
     assert World(begun.events).entry("revoked", operation="t").entry("revoking", operation="t").found == {}
+    theirs = World(begun.events).entry("revoked", operation="t").entry("revoking", operation="t", account=THEIRS)
+    assert theirs.found == {"e": ("confirmed", 0)}
     both = World(list(begun.events)).event("f", "revoking", operation="t").entry("revoked", operation="t")
     assert both.found == {"f": ("confirmed", 0)}
     done = World().event("e", "revoked", operation="job revoked").entry("revoking", operation="job revoking")
@@ -330,6 +380,23 @@ def test_an_entry_that_serves_by_operation_serves_no_other_act() -> None:
     world = World().event("a", operation="v1").event("b", way="relay", amount="2").entry(operation="v1")
 
     assert world.found == {"a": ("confirmed", 0)}
+
+
+def test_an_amount_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for every pair of an event and an entry: it may have many digits."""
+    read: list[str] = []
+
+    def parse(text: str) -> Decimal | None:
+        read.append(text)
+        return parse_amount(text)
+
+    monkeypatch.setattr(matching, "parse_amount", parse)
+    world, length = World(), 20
+    for number in range(length):
+        world.event(f"e{number}", amount=f"1.{'0' * (200 + number)}").entry(amount=f"1.{'0' * (230 + number)}")
+
+    assert len(world.found) == length
+    assert len(read) <= 2 * length
 
 
 def test_may_be_gap() -> None:

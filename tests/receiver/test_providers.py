@@ -9,16 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver import providers
+from receiver.documents import WrongShape, plain_entry
 from receiver.events import Claim, Effect, Item
 from receiver.intake.schemes import scheme_from_options
 from receiver.providers import Call, Denied, Ignored, Inclusion, Inquiry, NotDone, Notice, Unfit
 from receiver.strictjson import Json, Number
+from translog.canonical import Value, encode
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5) | st.just(Number("1.0")),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
+
+PLAIN: dict[str, Value] = {
+    "account": None,
+    "amount": None,
+    "at": None,
+    "effect": "revoked",
+    "event": None,
+    "item": {"id": "1", "type": "thing"},
+    "operation": None,
+    "provider": "ours",
+    "quantity": None,
+}
+"""A plain entry that says no more than it has to."""
 
 claims = st.builds(
     Claim,
@@ -85,16 +100,50 @@ def test_a_lookup_sends_no_credential_of_its_own() -> None:
 
 def test_a_plain_entry_is_an_act_of_its_provider_and_nothing_to_the_others() -> None:
     """As long as no entry of the provider's own is documented; one that is not as it must be is told of."""
-    members = {"item": {"type": "thing", "id": "1"}, "effect": "revoked", "operation": None}
     for name in providers.names():
-        entry = json.dumps({"provider": name, **members}).encode()
+        entry = encode({**PLAIN, "provider": name})
         read = {other: providers.get(other).entry(entry) for other in providers.names()}
 
         act = Claim(None, Item("thing", "1"), None, Effect.REVOKED, None, None, None)
         assert {other: act if other == name else None for other in providers.names()} == read
-        said = providers.get(name).entry(json.dumps({"provider": name, **members, "effect": "lost"}).encode())
+        said = providers.get(name).entry(encode({**PLAIN, "provider": name, "effect": "lost"}))
         assert isinstance(said, Unfit)
         assert said.message.startswith("effect is 'lost'; it must be one of activated")
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (json.dumps(PLAIN).encode(), "canonical JSON: members must be sorted"),
+        (encode(PLAIN) + b"\n", "canonical JSON: members must be sorted"),
+        (encode({**PLAIN, "more": None}), "issuer's entry: expected an object with exactly the members"),
+        (encode({name: value for name, value in PLAIN.items() if name != "at"}), "issuer's entry: expected an object"),
+        (encode({**PLAIN, "item": {"id": "1", "more": "", "type": "thing"}}), "issuer's entry: item: expected an obj"),
+        (encode({**PLAIN, "amount": 40}), "issuer's entry: 'amount' is not a string"),
+        (encode({**PLAIN, "amount": "4" * 257}), "amount has 257 characters; it must have 1 to 256"),
+        (encode({**PLAIN, "quantity": ""}), "quantity has 0 characters; it must have 1 to 256"),
+        (encode({**PLAIN, "operation": "v" * 257}), "operation has 257 characters; it must have 1 to 256"),
+        (encode({**PLAIN, "item": {"id": "1" * 257, "type": "thing"}}), "item.id has 257 characters"),
+        (encode({**PLAIN, "at": "today"}), "at: 'today' is not an RFC 3339 time"),
+        (encode({**PLAIN, "operation": "a\0"}), "it has a NUL"),
+        (encode({**PLAIN, "effect": "x" * 9000}), f"effect is '{'x' * 80}'; it must be one of activated"),
+        (json.dumps({**PLAIN, "é" * 9000: None}).encode(), "canonical JSON: the member name"),
+    ],
+)
+def test_a_plain_entry_has_one_spelling(entry: bytes, says: str) -> None:
+    """The one that `translog verify` reads as well: in any other it is told of, in a few words, and nothing is read."""
+    with pytest.raises(WrongShape) as wrong:
+        plain_entry("ours", entry)
+
+    assert str(wrong.value).startswith(says)
+    assert len(str(wrong.value)) <= 300
+    assert plain_entry("theirs", entry) is None
+
+
+@pytest.mark.parametrize("entry", [b"", b"{", b"[]", b'"ours"', b"\xff", encode({"provider": ["ours"]}), b"{}"])
+def test_what_is_no_plain_entry_of_anybody(entry: bytes) -> None:
+    """A log may hold anything."""
+    assert plain_entry("ours", entry) is None
 
 
 @given(st.binary(max_size=20) | st.dictionaries(st.text(max_size=10), json_values, max_size=4))

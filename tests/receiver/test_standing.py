@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from receiver.assurance.progress import tell_of_fork
 from receiver.events import Effect, Item, format_time
+from receiver.records.issuer_logs import Checking, Followed, followed
 from receiver.records.opening import Records
 from receiver.records.standing import Stands, standings
 from receiver.records.tables import issuer_logs
-from tests.receiver.claims import ORGANIZATION, Issuer, forked
+from tests.receiver.claims import ORGANIZATION, Issuer, forked, reconfigure
 from tests.receiver.commands import Commands
 from tests.receiver.service import Service, problem
 from tests.receiver.submissions import RECEIVED_AT
@@ -124,6 +126,30 @@ def test_a_forked_log(service: Service, tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "fork").write_bytes(file.content)
     assert cli.main(["verify", str(tmp_path / "fork"), "--key", str(issuer.key.verifying_key())]) == 0
     assert issuer.origin in capsys.readouterr().out
+
+
+def test_a_forked_log_that_no_source_names_any_more(service: Service) -> None:
+    """Whoever was told that it has forked sees it, with its evidence; nobody else does."""
+    issuer = Issuer(service.records)
+    source = issuer.source("scrip", ORGANIZATION)
+    fork = forked(service.records, issuer)
+    (log,) = [one.log for one in _followed(service.records) if one.log.id == issuer.id]
+    tell_of_fork(service.records, source.endpoint.tenant, log)
+    reconfigure(source, Checking())
+
+    (shown,) = [one for one in _list(service) if one["id"] == issuer.id]
+    path = f"/v1/issuer-logs/{issuer.id}/fork"
+
+    assert (shown["state"], shown["sources"]) == ("forked", [])
+    assert service.client.get(path, headers=service.key()).content == fork.encode()
+    service.records.ensure_tenant("another")
+    assert issuer.id not in [one["id"] for one in _list(service, "another")]
+    assert service.client.get(path, headers=service.key(tenant="another")).status_code == 404
+
+
+def _followed(records: Records) -> list[Followed]:
+    with records.database.read() as tx:
+        return followed(tx)
 
 
 def test_another_tenants_log_is_not_seen(service: Service) -> None:

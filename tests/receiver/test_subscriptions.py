@@ -1,12 +1,15 @@
 """`receiver.assurance.subscribing`: what is subscribed to, changed, removed and replayed, and what the log is told."""
 
+import itertools
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 
-from receiver.assurance import outbox, subscribing
+from receiver.assurance import addresses, outbox, subscribing
 from receiver.assurance.addresses import SETTING
 from receiver.assurance.subscribing import (
     KINDS,
@@ -143,6 +146,26 @@ def test_addresses_are_looked_at_before_anything_is_kept(records: Records) -> No
     with pytest.raises(SubscriptionError, match=SETTING):
         resubscribe(records, tenant, added.subscription.id, Resubscribe(url="https://other.example/"), resolve=inside)
     assert listed(records, added).url == "https://hooks.example.com/"
+
+
+def test_a_resolver_is_not_waited_for_for_long(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as if there were no address now; and however many of them hang, they are few threads that do."""
+    at_last, asked = threading.Event(), itertools.count()
+    monkeypatch.setattr(subscribing, "in_time", partial(addresses.in_time, seconds=0.01))
+
+    def stuck(_host: str, _port: int) -> Sequence[str]:
+        next(asked)
+        at_last.wait()
+        return []
+
+    try:
+        for number in range(20):
+            wanted = Subscribe(name=f"n{number}", url="https://hooks.example.com/", on=["gap"])
+            added = subscribing.subscribe(records, records.tenant("default"), wanted, resolve=stuck)
+            assert [one.partition(";")[0] for one in added.warnings] == ["the host of the URL has no address now"]
+        assert next(asked) == 8
+    finally:
+        at_last.set()
 
 
 # ---- changing -------------------------------------------------------------------------------------------------------

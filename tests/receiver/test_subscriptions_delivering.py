@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -12,10 +13,10 @@ import pytest
 import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook
 
-from receiver.assurance import outbox
+from receiver.assurance import delivering, outbox
 from receiver.assurance.addresses import networks
 from receiver.assurance.delivering import AT_ONCE, OF_FAILING, OF_ONE, share
-from receiver.assurance.outbox import Due
+from receiver.assurance.outbox import Claimed, Due
 from receiver.assurance.sending import Sender
 from receiver.assurance.subscribing import Replay, Resubscribe, replay, resubscribe
 from receiver.events import format_time
@@ -281,32 +282,78 @@ def test_a_database_that_is_away_is_waited_for(
 
 def due(*names: str) -> list[Due]:
     """These have something due, the first for longest."""
-    return [Due(name, f"2026-01-{day:02}") for day, name in enumerate(names, 1)]
+    return [Due(name, tenant_of(name), f"2026-01-{day:02}") for day, name in enumerate(names, 1)]
+
+
+def tenant_of(name: str) -> int:
+    """Of a name in capitals there are others of its tenant, which all of these have; else it is the only one."""
+    return 0 if name.isupper() else ord(name)
+
+
+def busy(*names: str) -> list[Claimed]:
+    """These have each a message on its way."""
+    return [Claimed(str(number), name, tenant_of(name), "", "", 1, b"", None) for number, name in enumerate(names)]
 
 
 def test_a_place_for_each_before_a_second_for_one() -> None:
     """Up to the number of places, and to that of one subscription."""
-    assert share(due("a"), {}, (), {}) == {"a": OF_ONE}
-    assert share(due("a", "b", "c"), {}, (), {}) == {"a": 2, "b": 2, "c": 2}
-    assert share(due(*"abcdef"), {}, (), {}) == {"a": 2, "b": 2, "c": 1, "d": 1, "e": 1, "f": 1}
-    assert share(due(*"abcdefghijk"), {}, (), {}) == dict.fromkeys("abcdefgh", 1)
-    assert share(due("a", "b"), {"a": 2, "b": 1, "c": 2}, (), {}) == {"b": 1}
-    assert share(due("a"), {"b": 8}, (), {}) == {}
-    assert share([], {}, (), {}) == {}
+    assert share(due("a"), (), (), {}) == {"a": OF_ONE}
+    assert share(due("a", "b", "c"), (), (), {}) == {"a": 2, "b": 2, "c": 2}
+    assert share(due(*"abcdef"), (), (), {}) == {"a": 2, "b": 2, "c": 1, "d": 1, "e": 1, "f": 1}
+    assert share(due(*"abcdefghijk"), (), (), {}) == dict.fromkeys("abcdefgh", 1)
+    assert share(due("a", "b"), busy(*"aabcc"), (), {}) == {"b": 1}
+    assert share(due("a"), busy(*"bbccddee"), (), {}) == {}
+    assert share([], (), (), {}) == {}
+
+
+def test_a_tenant_has_half_of_the_places() -> None:
+    """However many subscriptions it has, and whoever waits longer."""
+    assert share(due(*"ABCDEF"), (), (), {}) == dict.fromkeys("ABCD", 1)
+    assert share(due(*"ABCDEF", "a"), (), (), {}) == {**dict.fromkeys("ABCD", 1), "a": 2}
+    assert share(due(*"ABC"), busy("X", "Y", "X"), (), {}) == {"A": 1}
+    assert share(due("A", "a"), busy(*"WXYZ"), (), {}) == {"a": 2}
+
+
+def test_who_does_not_answer_soon_is_as_one_that_fails(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes what it is sent, but holds a place for long; until it is faster again."""
+    made, failing = source(records), list[Collection[str]]()
+
+    def seen(found: Sequence[Due], busy: Collection[Claimed], those: Collection[str], turns: Mapping[str, int]) -> Any:
+        failing.append(those)
+        return share(found, busy, those, turns)
+
+    monkeypatch.setattr(delivering, "share", seen)
+    with inbox() as there:
+        its_id = subscribe(records, there.url, "recorded").subscription.id
+        monkeypatch.setattr(delivering, "SOON", -1.0)
+
+        def is_slow() -> bool:
+            return bool(failing) and its_id in failing[-1]
+
+        def faster_again() -> object:
+            if delivering.SOON < 0 and is_slow():
+                monkeypatch.setattr(delivering, "SOON", 60.0)
+                record(made)
+            return len(there.taken) == 2 and not is_slow()
+
+        record(made)
+        passing(records, faster_again)
 
 
 def test_those_come_first_that_have_waited_longest_for_a_turn() -> None:
     """Of those that had none, whoever has had something due for longest."""
     turns = {"a": 3, "b": 1, "c": 2}
 
-    assert list(share(due("a", "b", "c", "d"), {"z": 6}, (), turns)) == ["d", "b"]
-    assert list(share(due("a", "b", "c"), {"z": 7}, (), turns)) == ["b"]
+    assert list(share(due("a", "b", "c", "d"), busy(*"uvwxyz"), (), turns)) == ["d", "b"]
+    assert list(share(due("a", "b", "c"), busy(*"tuvwxyz"), (), turns)) == ["b"]
 
 
 def test_those_that_fail_have_half_of_the_places() -> None:
-    """Whatever is free beyond that is for the others."""
+    """Of all, and of a tenant's; those that are slow, too. Whatever is free beyond that is for the others."""
     names = "abcdefghij"
 
-    assert share(due(*names), {}, names, {}) == dict.fromkeys(names[:OF_FAILING], 1)
-    assert share(due(*names), {"z": 2, "y": 1}, {*names, "z"}, {}) == {"a": 1, "b": 1}
-    assert share(due(*names, "k"), {}, names, {}) == {**dict.fromkeys(names[:OF_FAILING], 1), "k": 2}
+    assert share(due(*names), (), names, {}) == dict.fromkeys(names[:OF_FAILING], 1)
+    assert share(due(*names), busy(*"zzy"), {*names, "z"}, {}) == {"a": 1, "b": 1}
+    assert share(due(*names, "k"), (), names, {}) == {**dict.fromkeys(names[:OF_FAILING], 1), "k": 2}
+    assert share(due(*"ABCD"), (), "ABC", {}) == {"A": 1, "B": 1, "D": 2}
+    assert share(due(*"ABCD"), busy(*"XY"), "XYABC", {}) == {"D": 2}

@@ -270,7 +270,7 @@ def test_who_has_something_due(records: Records) -> None:
         found, before = outbox.due(tx, datetime.now(UTC)), outbox.due(tx, parse_time(times[0]))
         assert outbox.waiting(tx) == 6
 
-    assert found == [Due(two.subscription.id, times[0]), Due(one.subscription.id, times[1])]
+    assert found == [Due(two.subscription.id, tenant.id, times[0]), Due(one.subscription.id, tenant.id, times[1])]
     assert before == found[:1]
     assert claim(records, {off.subscription.id: 2}, datetime.now(UTC)) == []
 

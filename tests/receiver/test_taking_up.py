@@ -13,6 +13,7 @@ from receiver.assurance import taking_up
 from receiver.assurance.checking import sources_to_check, take_up
 from receiver.assurance.taking_up import ToCheck
 from receiver.events import Effect, Item, format_time
+from receiver.fsck import fsck
 from receiver.intake.endpoints import Endpoints
 from receiver.metrics import Metrics
 from receiver.records.credentials import set_credential
@@ -231,26 +232,56 @@ def test_what_is_pending_goes_on_by_what_there_is_now(issuer: Issuer) -> None:
 
 
 def test_a_verdict_stays(issuer: Issuer) -> None:
-    """By the log that it was found by; and if that is still the one, it is judged by what applies now."""
-    another = Issuer(issuer.records)
+    """Where the log that it was found by is still the one, it is judged by what applies now."""
     source = issuer.source("scrip", ORGANIZATION)
     confirmed, absent = deliver(source, reversed_("r1", "v1"), reversed_("r1", "v2"))
     issuer.says("scrip", Effect.REVERSED, Item("redemption", "r1"), operation="v1")
     issuer.says("scrip", Effect.REVERSED, Item("redemption", "r1"), account="another", operation="v2")
     issuer.read_at(GRACE_OVER)
     check(issuer.records)
-    reconfigure(source, another.checking())
+    reconfigure(source, issuer.checking(grace=1))
     check(issuer.records)
-    assert [(row.state, row.issuer_log_id) for row in rows(issuer.records)] == [
-        ("confirmed", issuer.id),
-        ("absent", issuer.id),
-    ]
+    assert [row.state for row in rows(issuer.records)] == ["confirmed", "absent"]
 
     reconfigure(source, issuer.checking(exclusive=True))
     issuer.read_at(GRACE_OVER)
     check(issuer.records)
     assert [state_of(issuer.records, one.id) for one in (confirmed, absent)] == ["confirmed", "contradicted"]
     assert changes(source)[2:] == ["absent contradicted"]
+
+
+def test_another_log_may_stand_for_what_the_first_did_not(issuer: Issuer) -> None:
+    """What was confirmed stays so; what was absent or contradicted is pending by the new log, as told, and judged."""
+    another = Issuer(issuer.records)
+    source = issuer.source("scrip", ORGANIZATION)
+    outcomes = deliver(source, *(reversed_("r1", f"v{number}") for number in range(3)))
+    issuer.says("scrip", Effect.REVERSED, Item("redemption", "r1"), operation="v0")
+    issuer.says("scrip", Effect.REVERSED, Item("redemption", "r2"), operation="v1")
+    issuer.read_at(GRACE_OVER)
+    check(issuer.records)
+    assert [state_of(issuer.records, one.id) for one in outcomes] == ["confirmed", "contradicted", "absent"]
+
+    for number in range(3):
+        another.says("scrip", Effect.REVERSED, Item("redemption", "r1"), operation=f"v{number}")
+    reconfigure(source, Checking())
+    check(issuer.records)
+    assert [state_of(issuer.records, one.id) for one in outcomes] == ["confirmed", "contradicted", "absent"]
+    reconfigure(source, another.checking())
+    check(issuer.records)
+    assert [(row.state, row.issuer_log_id, row.late) for row in rows(issuer.records)] == [
+        ("confirmed", issuer.id, False),
+        ("pending", another.id, False),
+        ("pending", another.id, False),
+    ]
+    assert changes(source)[3:] == ["contradicted pending", "absent pending"]
+    assert [one.facts["by"] for one in told(source)[3:]] == [None, None]
+    assert fsck(issuer.records).findings == ()
+
+    another.read_at(None)
+    check(issuer.records)
+    assert [state_of(issuer.records, one.id) for one in outcomes] == ["confirmed"] * 3
+    assert {row.late for row in rows(issuer.records)} == {False}
+    assert fsck(issuer.records).findings == ()
 
 
 def test_what_is_left_without_anything_is_none(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:

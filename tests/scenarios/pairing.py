@@ -178,10 +178,21 @@ class Pair:
         """What is said of an item, by its type and id."""
         return self.ask(f"/v1/items/{provider}/{path}")
 
-    def gaps(self, number: int, **asked: str) -> list[dict[str, Any]]:
-        """The gaps that are found so, newest first, once there are so many of them."""
-        until(lambda: len(self.listed("/v1/gaps", **asked)) == number)
-        return self.listed("/v1/gaps", **asked)
+    def gap(self, item: str) -> dict[str, Any]:
+        """The gap about an item, once it is one."""
+
+        def found() -> list[dict[str, Any]]:
+            return [one for one in self.listed("/v1/gaps") if one["item"]["id"] == item]
+
+        until(lambda: bool(found()))
+        (gap,) = found()
+        return gap
+
+    def only_gap(self) -> dict[str, Any]:
+        """The one gap that is left, once there is one and no other."""
+        until(lambda: len(self.listed("/v1/gaps")) == 1)
+        (gap,) = self.listed("/v1/gaps")
+        return gap
 
     def issuer_log(self) -> dict[str, Any]:
         """The sandbox's log, as it is followed."""

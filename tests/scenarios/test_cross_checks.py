@@ -161,7 +161,8 @@ def test_none_of_them_is_a_gap(pair: Pair) -> None:
     pair.misbehave("withhold/scrip")
     withheld = pair.call(of_redemption(OF_AMOUNT, {"amount": "20.00"}, relayed=False, key="20")).json()
 
-    (gap,) = pair.gaps(1)
+    gap = pair.gap(OF_AMOUNT)
+    assert pair.only_gap() == gap
     assert (gap["operation"], gap["issuer_index"]) == (withheld["id"], len(pair.issued()) - 1)
 
 

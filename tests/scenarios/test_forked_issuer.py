@@ -142,9 +142,13 @@ def test_whoever_names_it_now_is_told_as_well(forked: Forked) -> None:
     pair = forked.pair
     site = pair.site
     log = pair.issuer_log()
-    site.tell("receiver", "source", "add", "late", "--provider", "truthlocks", "--scheme", "standard-webhooks",
-        "--tenant", "late", "--exclusive", "--issuer-log-url", log["url"], "--issuer-log-key", pair.sandbox.vkey,
-        "--issuer-log-from", "0")  # fmt: skip
+    added = site.run(
+        *("receiver", "source", "add", "late", "--provider", "truthlocks", "--scheme", "standard-webhooks"),
+        *("--tenant", "late", "--exclusive", "--issuer-log-url", log["url"], "--issuer-log-key", pair.sandbox.vkey),
+        *("--issuer-log-from", "0"),
+    )
+    assert added.returncode == 0, added
+    assert f"the log {pair.issuer} has forked" in added.stderr
     key = json.loads(site.tell("receiver", "key", "create", "late", "--scopes", "audit", "--tenant", "late", "--json"))
     (seen,) = pair.service.get("/v1/issuer-logs", key["key"]).json()["items"]
     assert (seen["id"], seen["state"]) == (log["id"], "forked")

@@ -64,8 +64,7 @@ def test_a_log_that_is_down(pair: Pair) -> None:
         check = pair.becomes(true, "confirmed")["cross_check"]
         assert check["late"] is False, "it was never said to be absent"
         pair.becomes(forged, "absent")
-        (gap,) = pair.gaps(1)
-        assert gap["item"]["id"] == third
+        assert pair.gap(third) == pair.only_gap()
         found = pair.issuer_log()
         assert (found["state"], found["failure"], found["failing_since"]) == ("current", None, None)
 
@@ -92,8 +91,8 @@ def test_our_own_service_is_down(tmp_path: Path) -> None:
 
         for event_id in (first, second):
             assert pair.becomes(event_id, "confirmed")["cross_check"]["late"] is False
-        (gap,) = pair.gaps(1)
-        assert gap["item"]["id"] == never
+        gap = pair.gap(never)
+        assert gap == pair.only_gap()
         assert parse_time(gap["seen_at"]) > over
         until(lambda: len(pair.told("gap")) == 1)
         assert sorted(str(leaf.facts["first"]) for leaf in pair.told("cross_check")) == sorted([first, second])

@@ -101,4 +101,5 @@ def test_none_is_left_over(post: Post) -> None:
     left = post.pair.call(of_redemption(UNITS, {"quantity": 1}, relayed=False, key="unit")).json()["id"]
     post.pair.change("scrip", grace=1)
 
-    assert [gap["operation"] for gap in post.pair.gaps(1)] == [left]
+    assert post.pair.gap(UNITS)["operation"] == left
+    assert post.pair.only_gap()["operation"] == left

@@ -14,6 +14,8 @@ _IS_OPEN = sa.text("due_at IS NOT NULL")
 _DUE: dict[str, Any] = {"sqlite_where": _IS_OPEN, "postgresql_where": _IS_OPEN}
 _IS_TO_ASK = sa.text("issuer_log_id IS NULL AND due_at IS NOT NULL")
 _TO_ASK: dict[str, Any] = {"sqlite_where": _IS_TO_ASK, "postgresql_where": _IS_TO_ASK}
+_IS_FORK = sa.text("kind = 'fork'")
+_FORK: dict[str, Any] = {"sqlite_where": _IS_FORK, "postgresql_where": _IS_FORK}
 
 
 def upgrade() -> None:
@@ -129,6 +131,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("log_id", "log_index"),
     )
     op.create_index(op.f("ix_findings_event_id"), "findings", ["event_id"], unique=False)
+    op.create_index("findings_of_forks", "findings", ["issuer_log_id"], unique=False, **_FORK)
     op.create_table(
         "checks",
         sa.Column("event_id", sa.Text(), nullable=False),
