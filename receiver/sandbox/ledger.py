@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -247,6 +248,7 @@ class Ledger:
         self.log_is_down = False
         self._told = told
         self._withheld: Counter[str] = Counter()
+        self._publishing = Lock()
 
     @classmethod
     def open(cls, folder: Path, told: frozenset[str] = frozenset()) -> "Ledger":
@@ -312,30 +314,32 @@ class Ledger:
 
         The index of that entry, or None if there is none to exchange. Both histories are signed by the same key.
         """
-        with self._database.write() as tx:
-            head = self.log.lock(tx)
-            if head.size == 0:
-                return None
-            told = list(self.log.store.entries(tx, 0, head.size))
-            last = json.loads(told[-1])
-            told[-1] = canonical.encode({**last, "item": {**last["item"], "id": new_id()}, "operation": new_id()})
-            log_id = tx.execute(sa.select(store.logs.c.id)).scalar_one()
-            for table in (store.entries, store.tiles, store.published, store.checkpoints, store.leaf_buckets):
-                tx.execute(sa.delete(table))
-            tx.execute(sa.update(store.logs).values(size=0, root=EMPTY_ROOT, logged_at=""))
-            key = SigningKey.parse(tx.execute(sa.select(_keys.c.private_key)).scalar_one())
-            log = Log(key.name, key, SqlStore(self._database, self._database.dialect, log_id), None)
-            log.lock(tx)
-            grown = log.append(tx, told, head.logged_at).head
-            self.log = log  # whoever acts next waits for this transaction, and then sees the new one
+        with self._publishing:  # else a checkpoint of the former history could be signed after it
+            with self._database.write() as tx:
+                head = self.log.lock(tx)
+                if head.size == 0:
+                    return None
+                told = list(self.log.store.entries(tx, 0, head.size))
+                last = json.loads(told[-1])
+                told[-1] = canonical.encode({**last, "item": {**last["item"], "id": new_id()}, "operation": new_id()})
+                log_id = tx.execute(sa.select(store.logs.c.id)).scalar_one()
+                for table in (store.entries, store.tiles, store.published, store.checkpoints, store.leaf_buckets):
+                    tx.execute(sa.delete(table))
+                tx.execute(sa.update(store.logs).values(size=0, root=EMPTY_ROOT, logged_at=""))
+                key = SigningKey.parse(tx.execute(sa.select(_keys.c.private_key)).scalar_one())
+                log = Log(key.name, key, SqlStore(self._database, self._database.dialect, log_id), None)
+                log.lock(tx)
+                grown = log.append(tx, told, head.logged_at).head
+                self.log = log  # whoever acts next waits for this transaction, and then sees the new one
         log.confirm(grown)
         self.publish()
         return head.size - 1
 
     def publish(self) -> None:
         """Sign a checkpoint of what is in the log, if there is anything new."""
-        self.log.publish()
-        self.log.refresh()
+        with self._publishing:
+            self.log.publish()
+            self.log.refresh()
 
     def due(self) -> list[Step]:
         """The steps whose time has come, in order."""
