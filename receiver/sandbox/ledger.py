@@ -314,23 +314,23 @@ class Ledger:
 
         The index of that entry, or None if there is none to exchange. Both histories are signed by the same key.
         """
-        with self._publishing:  # else a checkpoint of the former history could be signed after it
-            with self._database.write() as tx:
-                head = self.log.lock(tx)
-                if head.size == 0:
-                    return None
-                told = list(self.log.store.entries(tx, 0, head.size))
-                last = json.loads(told[-1])
-                told[-1] = canonical.encode({**last, "item": {**last["item"], "id": new_id()}, "operation": new_id()})
-                log_id = tx.execute(sa.select(store.logs.c.id)).scalar_one()
-                for table in (store.entries, store.tiles, store.published, store.checkpoints, store.leaf_buckets):
-                    tx.execute(sa.delete(table))
-                tx.execute(sa.update(store.logs).values(size=0, root=EMPTY_ROOT, logged_at=""))
-                key = SigningKey.parse(tx.execute(sa.select(_keys.c.private_key)).scalar_one())
-                log = Log(key.name, key, SqlStore(self._database, self._database.dialect, log_id), None)
-                log.lock(tx)
-                grown = log.append(tx, told, head.logged_at).head
-                self.log = log  # whoever acts next waits for this transaction, and then sees the new one
+        # Not while a checkpoint is being signed: one of the former history would be signed after it.
+        with self._publishing, self._database.write() as tx:
+            head = self.log.lock(tx)
+            if head.size == 0:
+                return None
+            told = list(self.log.store.entries(tx, 0, head.size))
+            last = json.loads(told[-1])
+            told[-1] = canonical.encode({**last, "item": {**last["item"], "id": new_id()}, "operation": new_id()})
+            log_id = tx.execute(sa.select(store.logs.c.id)).scalar_one()
+            for table in (store.entries, store.tiles, store.published, store.checkpoints, store.leaf_buckets):
+                tx.execute(sa.delete(table))
+            tx.execute(sa.update(store.logs).values(size=0, root=EMPTY_ROOT, logged_at=""))
+            key = SigningKey.parse(tx.execute(sa.select(_keys.c.private_key)).scalar_one())
+            log = Log(key.name, key, SqlStore(self._database, self._database.dialect, log_id), None)
+            log.lock(tx)
+            grown = log.append(tx, told, head.logged_at).head
+            self.log = log  # whoever acts next waits for this transaction, and then sees the new one
         log.confirm(grown)
         self.publish()
         return head.size - 1
