@@ -7,8 +7,8 @@ BIN := .venv/bin
 demo: setup
 	@$(BIN)/receiver demo $(ARGS)
 
-# Half as many workers again as cores: tests wait for disks, processes and databases a third of the time.
-WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
+# Twice as many workers as cores: tests wait for disks, processes and databases half of the time.
+WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
 
 # Workers must collect the same tests in the same order, sets in their parameters included: one hash seed for all.
 test: setup lint
