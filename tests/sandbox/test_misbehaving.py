@@ -47,6 +47,17 @@ def test_forked_log(tmp_path: Path) -> None:
         assert len(served) == 2
 
 
+def test_every_fork_shows(tmp_path: Path) -> None:
+    """Whatever is signed in the background just then: what is shown afterwards is never the history of before."""
+    with running(tmp_path) as sandbox:
+        reverse(sandbox, "1.00")
+        roots = {signed(sandbox, 1).root}
+        for number in range(2, 52):
+            assert sandbox.client.post("/sandbox/log/fork").json() == {"exchanged": 0}
+            roots.add(signed(sandbox, 1).root)
+            assert len(roots) == number
+
+
 def test_forked_log_goes_on(tmp_path: Path) -> None:
     """A forked log grows, and is the forked one when the sandbox is started again."""
     with running(tmp_path) as sandbox:
