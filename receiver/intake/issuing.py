@@ -22,7 +22,7 @@ from receiver.records.issuer_logs import LogIdentity
 from receiver.records.opening import Records
 from receiver.records.siblings import known_fork
 from receiver.records.sources import Checking
-from translog.errors import FormatError, SignatureError, TranslogError
+from translog.errors import FetchError, FormatError, SignatureError, TranslogError
 from translog.policy import Policy
 from translog.remote import RemoteLog
 
@@ -113,6 +113,10 @@ def where_it_stands(log: LogIdentity, starts_at: int | None = None) -> Standing:
     except SignatureError as error:
         said = "is not signed as its keys or its policy demand, which may be the wrong ones"
         return Standing(None, (_warning(log, said, error) + then,))
+    except FetchError as error:
+        if starts_at is not None:  # nothing hangs on its answer, and it is asked again soon
+            return Standing(None)
+        return Standing(None, (_warning(log, "cannot be had just now", error) + then,))
     except TranslogError as error:
         return Standing(None, (_warning(log, "cannot be had just now", error) + then,))
     if starts_at is not None and starts_at > size:
