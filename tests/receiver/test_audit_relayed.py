@@ -1,11 +1,13 @@
 """Calls that were passed on, among the events: refusals, answers and records, beside what webhooks tell of the same."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from receiver.audit.shapes import CrossCheckShape
 from receiver.events import format_time
 from tests.receiver.five import FIVE
 from tests.receiver.operations import BADGE, BUCKET, JOB, MERCHANT, REASON, RECEIPT
@@ -96,15 +98,7 @@ def test_a_refused_call_in_full(ask: Ask) -> None:
         "logged_at": row.logged_at,
         "log_index": refusal.log_index,
         "leaf_hash": leaf_hash(ask.service.entry(refusal.log_index)).hex(),
-        "cross_check": {
-            "state": "none",
-            "by": None,
-            "since": None,
-            "issuer_log": None,
-            "issuer_index": None,
-            "late": False,
-            "differences": [],
-        },
+        "cross_check": asdict(CrossCheckShape()),
         "breaches": [],
         "mismatches": [],
         "details": {"status": 409},

@@ -219,7 +219,7 @@ def test_without_events_there_is_no_record() -> None:
 
 def test_contradicted_it_is_disputed() -> None:
     """Whatever its effects say, since it was contradicted."""
-    check = CrossCheckShape("contradicted", "log", AT.format(5))
+    check = CrossCheckShape(state="contradicted", by="issuer_log", since=AT.format(5))
 
     assert state_of([*told(act("revoked")), replace(EVENT, cross_check=check)]) == ("disputed", AT.format(5))
 
