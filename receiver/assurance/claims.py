@@ -11,20 +11,10 @@ more. None of these is checked.
 from datetime import datetime
 
 import msgspec
-import sqlalchemy as sa
 from msgspec import Struct
 
 from receiver import providers
-from receiver.events import Claim, Effect, Item, Kind, parse_time
-from receiver.records.tables import deliveries
-
-IS_CHECKED = sa.and_(
-    deliveries.c.kind == Kind.REVOCATION.value,
-    deliveries.c.effect.is_not(None),
-    deliveries.c.effect != Effect.REFUSED.value,
-    deliveries.c.event_data.is_not(None),
-)
-"""The rows of `deliveries` that are events which can be checked: those that `claim_of` gives a claim of."""
+from receiver.events import Claim, Effect, Item, parse_time
 
 
 class _Data(Struct):

@@ -21,10 +21,11 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 
 from receiver import providers
-from receiver.assurance.claims import IS_CHECKED, claim_in, claim_of
+from receiver.assurance.claims import claim_in, claim_of
 from receiver.assurance.conclusions import Check, check_of
 from receiver.assurance.matching import Entry, Told
 from receiver.events import CrossCheck, Kind, parse_time
+from receiver.records.findings import IS_CHECKED
 from receiver.records.issuer_logs import Naming
 from receiver.records.opening import Tenant
 from receiver.records.tables import checks, claims, deliveries, sources

@@ -24,9 +24,10 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from receiver import providers
-from receiver.assurance.claims import IS_CHECKED, claim_of
+from receiver.assurance.claims import claim_of
 from receiver.assurance.conclusions import Verdict, check_of, conclude
 from receiver.events import CrossCheck, format_time, parse_time
+from receiver.records.findings import IS_CHECKED
 from receiver.records.journal import Changing, change
 from receiver.records.keyed import operation_key
 from receiver.records.opening import Records, Tenant

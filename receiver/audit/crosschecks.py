@@ -12,13 +12,14 @@ import sqlalchemy as sa
 
 from receiver import providers
 from receiver.audit.shapes import CrossCheckShape, DifferenceShape
-from receiver.events import CrossCheck, Effect, Kind
+from receiver.events import CrossCheck
+from receiver.records.findings import IS_CHECKED
 from receiver.records.opening import Tenant
 from receiver.records.tables import checks, credentials, deliveries, findings, issuer_logs, sources
 from translog.follower import State
 
 _HAS_RECORD = [name for name in providers.names() if providers.get(name).record is not None]
-_IS_CHECKED = sa.or_(
+_HAS_ANYTHING_TO_CHECK_AGAINST = sa.or_(
     sources.c.issuer_log_id.is_not(None),
     sa.and_(
         sources.c.upstream.is_not(None),
@@ -26,12 +27,7 @@ _IS_CHECKED = sa.or_(
         sa.exists().where(credentials.c.source_id == sources.c.id),
     ),
 )
-_WILL_BE = sa.and_(
-    _IS_CHECKED,
-    deliveries.c.kind == Kind.REVOCATION.value,
-    deliveries.c.effect != Effect.REFUSED.value,
-    deliveries.c.event_data.is_not(None),
-)
+_WILL_BE = sa.and_(_HAS_ANYTHING_TO_CHECK_AGAINST, IS_CHECKED)
 _STATE = sa.func.coalesce(checks.c.state, sa.case((_WILL_BE, CrossCheck.PENDING.value), else_=CrossCheck.NONE.value))
 
 COLUMNS = (

@@ -11,11 +11,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from receiver.assurance.claims import IS_CHECKED
 from receiver.events import CrossCheck, Effect, Kind
 from receiver.fsck.readings import EVENT, leaf_of
 from receiver.fsck.report import Notes
 from receiver.records import keyed
+from receiver.records.findings import IS_CHECKED
 from receiver.records.tables import checks, deliveries, findings, issuer_logs, log_keys, sources, taken_up
 from translog.canonical import Value, decode
 from translog.store import entries

@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from receiver.documents import WrongShape, plain_entry
 from receiver.events import Breach, Claim, Event, Item, Past, Via, format_time
 from receiver.strictjson import Json
 
@@ -240,6 +241,14 @@ def occurred_in_future(event: Event, received_at: datetime, replay_window: int) 
         return []
     told = f"{event.occurred_from} is {format_time(at)}, later than the delivery by more than the replay window"
     return [Breach("occurred_in_future", told)]
+
+
+def read_plain_entry(provider: str, data: bytes) -> Claim | Unfit | None:
+    """`Provider.entry` of a provider that documents no entry of its log: the plain entry is what is read."""
+    try:
+        return plain_entry(provider, data)
+    except WrongShape as error:
+        return Unfit("wrong_shape", str(error))
 
 
 def names() -> list[str]:

@@ -29,11 +29,12 @@ notifications"). Nothing is signed: the headers configured on the webhook come w
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Self
 
-from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape, plain_entry
-from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
-from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit
+from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
+from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
+from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, read_plain_entry
 from receiver.strictjson import Json, digest
 
 _OURS = "badge.revoked"
@@ -232,14 +233,6 @@ def _check(event: Event, _received_at: datetime, _replay_window: int, history: S
     return tuple(breaches)
 
 
-def _entry(data: bytes) -> Claim | Unfit | None:
-    """No entry of its log is documented: the plain entry (`receiver.documents`) is what is read."""
-    try:
-        return plain_entry("capillary", data)
-    except WrongShape as error:
-        return Unfit("wrong_shape", str(error))
-
-
 PROVIDER = Provider(
     name="capillary",
     title="Capillary",
@@ -251,7 +244,7 @@ PROVIDER = Provider(
     key_names_item=False,
     read=_read,
     check=_check,
-    entry=_entry,
+    entry=partial(read_plain_entry, "capillary"),  # none of its log is documented
     operation=Operation(
         title="Revoke issued badge",
         method="POST",

@@ -28,13 +28,14 @@ Not documented: the header of the signature, over which bytes it is made, and ho
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TypeAlias
 from urllib.parse import quote
 
 from msgspec.structs import replace
 
 from receiver.amounts import MAX_LENGTH, format_amount, parse_amount, total
-from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case, plain_entry
+from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
 from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via
 from receiver.providers import (
     Call,
@@ -51,6 +52,7 @@ from receiver.providers import (
     Signing,
     Unfit,
     occurred_in_future,
+    read_plain_entry,
 )
 from receiver.strictjson import Json, Number, digest
 
@@ -426,14 +428,6 @@ def _sum(parts: Iterable[tuple[str | None, str | None]]) -> Decimal:
     return total(counted.values())
 
 
-def _entry(data: bytes) -> Claim | Unfit | None:
-    """No entry of its log is documented: the plain entry (`receiver.documents`) is what is read."""
-    try:
-        return plain_entry("scrip", data)
-    except WrongShape as error:
-        return Unfit("wrong_shape", str(error))
-
-
 PROVIDER = Provider(
     name="scrip",
     title="Scrip",
@@ -445,7 +439,7 @@ PROVIDER = Provider(
     key_names_item=False,
     read=_read,
     check=_check,
-    entry=_entry,
+    entry=partial(read_plain_entry, "scrip"),  # none of its log is documented
     record=Record(target=_listed, read=_recorded),
     operation=Operation(
         title="Reverse redemption",

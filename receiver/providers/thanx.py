@@ -28,11 +28,12 @@ it comes, for quarantine keeps bodies whole. There is no id of an event or a del
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape, plain_entry
+from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
 from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import (
     Call,
@@ -49,6 +50,7 @@ from receiver.providers import (
     Signing,
     Unfit,
     occurred_in_future,
+    read_plain_entry,
 )
 from receiver.strictjson import Json, digest
 
@@ -338,14 +340,6 @@ def _integer(event: Event, name: str) -> int | None:
     return value if type(value) is int else None
 
 
-def _entry(data: bytes) -> Claim | Unfit | None:
-    """No entry of its log is documented: the plain entry (`receiver.documents`) is what is read."""
-    try:
-        return plain_entry("thanx", data)
-    except WrongShape as error:
-        return Unfit("wrong_shape", str(error))
-
-
 PROVIDER = Provider(
     name="thanx",
     title="Thanx",
@@ -358,7 +352,7 @@ PROVIDER = Provider(
     key_names_item=True,
     read=_read,
     check=_check,
-    entry=_entry,
+    entry=partial(read_plain_entry, "thanx"),  # none of its log is documented
     record=Record(target=_job, read=_recorded, headers={"Accept-Version": _VERSION}),
     operation=Operation(
         title="Revoke issuance job",

@@ -32,11 +32,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case, plain_entry
+from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
 from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import (
     Bundle,
@@ -55,6 +56,7 @@ from receiver.providers import (
     Signing,
     Unfit,
     occurred_in_future,
+    read_plain_entry,
 )
 from receiver.strictjson import Json, digest
 
@@ -286,14 +288,6 @@ def _is_another_revocation(past: Past, event: Event) -> bool:
     )
 
 
-def _entry(data: bytes) -> Claim | Unfit | None:
-    """No entry of its log is documented: the plain entry (`receiver.documents`) is what is read."""
-    try:
-        return plain_entry("truthlocks", data)
-    except WrongShape as error:
-        return Unfit("wrong_shape", str(error))
-
-
 PROVIDER = Provider(
     name="truthlocks",
     title="Truthlocks",
@@ -305,7 +299,7 @@ PROVIDER = Provider(
     key_names_item=True,
     read=_read,
     check=_check,
-    entry=_entry,
+    entry=partial(read_plain_entry, "truthlocks"),  # none of its log is documented
     record=Record(target=_receipt, read=_recorded),
     bundle=Bundle(
         target=lambda claim: _receipt(claim, "/proof-bundle"),

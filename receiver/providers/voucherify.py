@@ -43,12 +43,24 @@ Not documented: whether a sending that is tried again keeps its `id`, and what a
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape, plain_entry
-from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
-from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, occurred_in_future
+from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
+from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
+from receiver.providers import (
+    Call,
+    Ignored,
+    Notice,
+    Operation,
+    Provider,
+    Reading,
+    Signing,
+    Unfit,
+    occurred_in_future,
+    read_plain_entry,
+)
 from receiver.strictjson import Json, Number, digest
 
 _DECLARED = "pending_points.canceled"
@@ -443,14 +455,6 @@ def _has_another_quantity(past: Past, event: Event) -> bool:
     )
 
 
-def _entry(data: bytes) -> Claim | Unfit | None:
-    """No entry of its log is documented: the plain entry (`receiver.documents`) is what is read."""
-    try:
-        return plain_entry("voucherify", data)
-    except WrongShape as error:
-        return Unfit("wrong_shape", str(error))
-
-
 PROVIDER = Provider(
     name="voucherify",
     title="Voucherify",
@@ -464,7 +468,7 @@ PROVIDER = Provider(
     key_names_item=False,
     read=_read,
     check=_check,
-    entry=_entry,
+    entry=partial(read_plain_entry, "voucherify"),  # none of its log is documented
     one_act=frozenset({"card_transaction", "pending_points"}),
     operation=Operation(
         title="Cancel pending points",

@@ -17,14 +17,23 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from receiver import encoding
-from receiver.events import Kind, new_id
+from receiver.events import Effect, Kind, new_id
 from receiver.records.journal import Changing
 from receiver.records.opening import Tenant
-from receiver.records.tables import findings
+from receiver.records.tables import deliveries, findings
 from translog.canonical import SALT_SIZE, Value
 from translog.evidence import Delivery, Leaf, Opening
 
 _INSERT = sa.insert(findings)  # made once: under the lock, putting it together costs more than running it
+
+
+IS_CHECKED = sa.and_(
+    deliveries.c.kind == Kind.REVOCATION.value,
+    deliveries.c.effect.is_not(None),
+    deliveries.c.effect != Effect.REFUSED.value,
+    deliveries.c.event_data.is_not(None),
+)
+"""The rows of `deliveries` that are events which can be checked: no context, no refusal, and nothing erased."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from receiver.assurance.claims import IS_CHECKED, claim_in, claim_of
+from receiver.assurance.claims import claim_in, claim_of
 from receiver.events import Claim, Effect, Event, Extent, Item, Kind
+from receiver.records.findings import IS_CHECKED
 from receiver.records.keyed import item_key, operation_key
 from receiver.records.opening import Records
 from receiver.records.tables import deliveries
