@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     refusals_per_minute: int = Field(default=600, ge=1)  # 401s and 404s for one address, before 429
     trusted_proxies: str = ""  # addresses or networks, separated by commas, whose X-Forwarded-For is believed
     subscription_networks: str = ""  # addresses or networks, separated by commas, that subscriptions may call besides
+    exports: Path | None = None  # where the files of exports are put: `exports` in the data folder unless set
+    exports_kept: int = Field(default=7, ge=1, le=365)  # days before such a file is removed
     public_log: bool = True  # False: checkpoint and tiles need a key with scope `audit`
     public_metrics: bool = True  # False: /metrics, /health/ready, /schema need a key with scope `operate`
 
@@ -52,6 +54,11 @@ class Settings(BaseSettings):
         # In a URL these two would begin something else than a path.
         path = str(self.data / "rescind.db").replace("%", "%25").replace("?", "%3F")
         return self.database_url or f"sqlite:///{path}"
+
+    @property
+    def export_folder(self) -> Path:
+        """Where the files of exports are put; receivers on several hosts that share a database should share it."""
+        return self.exports or self.data / "exports"
 
     @field_validator("trusted_proxies", "subscription_networks")
     @classmethod

@@ -32,6 +32,7 @@ class ApiKey:
 
     id: str
     tenant: str
+    owner: str
     scopes: frozenset[str]
 
 
@@ -93,7 +94,7 @@ def find_key(records: Records, presented: str, now: datetime) -> ApiKey | None:
         return None
     if row.expires_at is not None and row.expires_at <= format_time(now):
         return None
-    return ApiKey(row.id, row.tenant, frozenset(row.scopes.split(",")))
+    return ApiKey(row.id, row.tenant, row.owner, frozenset(row.scopes.split(",")))
 
 
 class Uses:

@@ -25,6 +25,11 @@ def operation_key(hash_key: bytes, provider: str, operation: str) -> bytes:
     return _keyed(hash_key, f"operation\0{provider}\0{one_case(operation)}".encode())
 
 
+def person_key(hash_key: bytes, kind: str, value: str) -> bytes:
+    """What all deliveries share that name one person in one way: `email`, say, and an address, in its one spelling."""
+    return _keyed(hash_key, f"person\0{kind}\0{value}".encode())
+
+
 def dedupe_key(hash_key: bytes, source_id: str, via: Via, delivery_key: str) -> bytes:
     """What two deliveries of the same notice to one source share."""
     return _keyed(hash_key, f"delivery\0{source_id}\0{via}\0{delivery_key}".encode())

@@ -61,7 +61,7 @@ def test_a_key_is_shown_once_and_found_by_its_text(records: Records) -> None:
     key_id, key = create_key(records, tenant, "ci", frozenset({Scope.AUDIT, Scope.EXPORT}))
     assert key.startswith("rk_")
     assert len(key) == 3 + 43
-    assert find_key(records, key, NOW) == ApiKey(key_id, "acme", frozenset({"audit", "export"}))
+    assert find_key(records, key, NOW) == ApiKey(key_id, "acme", "ci", frozenset({"audit", "export"}))
     with records.database.read() as tx:
         assert tx.execute(sa.select(api_keys.c.hash)).scalar_one() == hashlib.sha256(key.encode()).digest()
     for other in ("", "rk_", key[:-1], key + "=", key.removeprefix("rk_"), key.swapcase(), key_id, f" {key}"):

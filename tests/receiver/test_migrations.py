@@ -17,17 +17,17 @@ from sqlalchemy.exc import DBAPIError
 
 from receiver.records import migrations
 from receiver.records.engine import Database
+from receiver.records.keeping import metadata
 from receiver.records.migrations import SchemaError, has_schema, must_be_newest, upgrade
-from receiver.records.tables import metadata
 
-NEWEST = "0004"
+NEWEST = "0005"
 
 SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade():

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from receiver.records.tables import metadata
+from receiver.records.keeping import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True)
 context.run_migrations()
