@@ -11,7 +11,6 @@ The log is a real one: what is kept of an entry proves that it is there. Only th
 """
 
 import asyncio
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,15 +47,14 @@ from translog.proof import TlogProof
 GRACE = 3600
 ORGANIZATION = "6f3d9a52-1f0b-4b52-8a0e-0d9f3a1c2b3d"
 
-_numbers = itertools.count(1)
-
 
 class Issuer:
     """An issuer's log, and how far a receiver is told to have read it."""
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        number = next(_numbers)
+        with records.database.read() as tx:
+            number = tx.execute(sa.select(sa.func.count()).select_from(issuer_logs)).scalar_one() + 1
         self.key = SigningKey.generate(f"issuer.example/log/{number}")
         self.identity = LogIdentity(
             f"https://issuer.example/log/{number}", Policy.of(self.key.verifying_key()).text, None

@@ -82,10 +82,10 @@ def test_events_are_checked_as_they_come(either_service: Service) -> None:
         name_log(service.records, sender.source_id, server, enabled=False)
 
 
-def following(service: Service, server: Server, tenant: str = "default") -> tuple[Sender, str]:
+def following(service: Service, server: Server, tenant: str = "default", **settings: object) -> tuple[Sender, str]:
     """A source that names a server's log, of which everything is read; the log's id."""
     sender = service.add_source(tenant)
-    log_id = name_log(service.records, sender.source_id, server, issuer_log_from=0, **QUICKLY)
+    log_id = name_log(service.records, sender.source_id, server, issuer_log_from=0, **{**QUICKLY, **settings})
     until(lambda: row(service.records, log_id).complete_at)
     return sender, log_id
 
@@ -179,7 +179,7 @@ def test_two_services_on_one_database_log_each_finding_once(tmp_path: Path, post
     with serving(log_of(*map(told_of, receipts[:50]))) as server, running(settings) as one:
         shared = {"database_url": postgresql_url, "data_key": one_key(tmp_path / "one")}
         with running(settings_in(tmp_path / "other", guard=tmp_path / "one" / "guard", **shared)) as other:
-            sender, _ = following(one, server)
+            sender, _ = following(one, server, grace=8)  # all are to be sent within it
             other.refresh()
             senders = [sender, Sender(other, sender.source_id, sender.secret)]
             for number, receipt in enumerate(receipts[10:]):

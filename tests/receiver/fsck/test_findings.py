@@ -226,9 +226,9 @@ def test_who_said_so(found: Filled) -> None:
     lines = [line for line in found.found() if line.startswith("finding")]
     assert lines == [
         "finding [absent_told]: by is 'provider_record', the entry's fact 'issuer_log'",
-        "finding [absent_told]: issuer_log is None, and what was found says 'issuer.example/log/1'",
+        "finding [absent_told]: issuer_log is None, and what was found says 'issuer.example/log/2'",
         "finding [denied_told]: by is 'issuer_log', the entry's fact 'provider_record'",
-        "finding [denied_told]: issuer_log is 'issuer.example/log/1', and what was found says None",
+        "finding [denied_told]: issuer_log is 'issuer.example/log/2', and what was found says None",
     ]
 
 
@@ -302,7 +302,7 @@ def test_the_event_that_it_is_of(found: Filled) -> None:
         (
             "absent_told",
             "issuer_log_id = [forked]",
-            ["issuer_log is 'issuer.example/log', and what was found says 'issuer.example/log/1'"],
+            ["issuer_log is 'issuer.example/log', and what was found says 'issuer.example/log/2'"],
         ),
         ("forked_told", "issuer_log_id = 'x'", ["issuer_log is 'x', the entry's fact '[forked]'"]),
     ],

@@ -202,7 +202,7 @@ def test_a_log_of_other_keys(found: Filled) -> None:
     lines = found.found()
     assert len(lines) == 9
     assert {line.partition(": policy: ")[2] for line in lines} == {
-        "a checkpoint of 'issuer.example/log/1', not of 'another'"
+        "a checkpoint of 'issuer.example/log/2', not of 'another'"
     }
 
 
