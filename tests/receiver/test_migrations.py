@@ -15,10 +15,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError
 
-from receiver.records import migrations
 from receiver.records.engine import Database
 from receiver.records.keeping import metadata
-from receiver.records.migrations import SchemaError, has_schema, must_be_newest, upgrade
+from receiver.records.migrations import SchemaError, has_schema, must_be_newest, steps, upgrade, versions
 
 NEWEST = "0005"
 
@@ -108,9 +107,8 @@ def _let_the_next_version_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Add a version whose migration fails after its second statement."""
     folder = tmp_path / "versions"
     folder.mkdir()
-    (folder / "v0005_fails.py").write_text(SECOND)
-    ours = Path(migrations.__file__).parent / "versions"
-    configured = migrations._config  # pyright: ignore[reportPrivateUsage]
+    (folder / "v0006_fails.py").write_text(SECOND)
+    ours, configured = versions.__path__[0], steps.config
 
     def config(tx: sa.Connection) -> Config:
         config = configured(tx)
@@ -118,7 +116,8 @@ def _let_the_next_version_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         config.set_main_option("version_locations", f"{ours}\n{folder}")
         return config
 
-    monkeypatch.setattr(migrations, "_config", config)
+    monkeypatch.setattr(steps, "config", config)
+    monkeypatch.setattr(versions, "__path__", [ours, str(folder)])
 
 
 def test_a_failing_migration_leaves_nothing(

@@ -4,20 +4,18 @@
     must_be_newest(database)      for whoever only reads, and so cannot bring it there
 
 A migration is one transaction on both databases: one that fails leaves nothing of itself, and several first starts
-at once agree on who does the work.
+at once agree on who does the work. A version is the number in the name of its file; Alembic, which takes long to
+import, is asked only where there is something to do.
 """
 
-from typing import Any
+import pkgutil
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from receiver.records.engine import Database
+from receiver.records.migrations import versions
 
-_LOCK = 0x7265_7363  # "resc": the advisory lock that first starts on one PostgreSQL queue at
+_VERSION = sa.table("alembic_version", sa.column("version_num", sa.Text))
 
 
 class SchemaError(Exception):
@@ -26,38 +24,38 @@ class SchemaError(Exception):
 
 def upgrade(database: Database) -> None:
     """Bring the database to the newest schema. Raises SchemaError if it is already beyond it."""
-    with database.write() as tx:
-        if not database.is_sqlite:
-            tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        config = _config(tx)
-        at = MigrationContext.configure(tx).get_current_revision()
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        if at is not None and at not in known:
-            raise SchemaError(
-                f"the database is at schema {at}, which this version does not know: it was used by a newer Rescind. "
-                "Install that one"
-            )
-        command.upgrade(config, "head")
+    at = _version(database)
+    if at == newest():
+        return
+    if at is not None and at > newest():
+        raise SchemaError(
+            f"the database is at schema {at}, which this version does not know: it was used by a newer Rescind. "
+            "Install that one"
+        )
+    from receiver.records.migrations.steps import bring_up
+
+    bring_up(database)
 
 
 def must_be_newest(database: Database) -> None:
     """Refuse a database of another schema than the newest; nothing is written. Raises SchemaError."""
-    with database.read() as tx:
-        at = MigrationContext.configure(tx).get_current_revision()
-        newest = ScriptDirectory.from_config(_config(tx)).get_current_head()
-    if at != newest:
-        raise SchemaError(f"the database is at schema {at}, this version's is {newest}: run `receiver migrate` first")
+    at = _version(database)
+    if at != newest():
+        raise SchemaError(f"the database is at schema {at}, this version's is {newest()}: run `receiver migrate` first")
 
 
 def has_schema(database: Database) -> bool:
     """Whether the database was ever brought to any schema."""
+    return _version(database) is not None
+
+
+def newest() -> str:
+    """The newest version of the schema: four digits."""
+    return max(module.name[1:5] for module in pkgutil.iter_modules(versions.__path__))
+
+
+def _version(database: Database) -> str | None:
     with database.read() as tx:
-        return MigrationContext.configure(tx).get_current_revision() is not None
-
-
-def _config(tx: sa.Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", "receiver.records:migrations")
-    attributes: dict[str, Any] = config.attributes
-    attributes["connection"] = tx
-    return config
+        if not sa.inspect(tx).has_table(_VERSION.name):
+            return None
+        return tx.execute(sa.select(_VERSION.c.version_num)).scalar_one_or_none()

@@ -16,6 +16,8 @@ _IS_OPEN = sa.text("state IN ('held', 'running')")
 _OPEN: dict[str, Any] = {"sqlite_where": _IS_OPEN, "postgresql_where": _IS_OPEN}
 _IS_HELD = sa.text("released_at IS NULL")
 _HELD: dict[str, Any] = {"sqlite_where": _IS_HELD, "postgresql_where": _IS_HELD}
+_IS_GAP = sa.text("kind = 'gap'")
+_GAP: dict[str, Any] = {"sqlite_where": _IS_GAP, "postgresql_where": _IS_GAP}
 
 
 def upgrade() -> None:
@@ -81,6 +83,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.Text(), nullable=True),
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("held_until", sa.Text(), nullable=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["log_id"], ["logs.id"]),
         sa.ForeignKeyConstraint(["previous_id"], ["exports.id"]),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
@@ -152,3 +155,4 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"]),
         sa.PrimaryKeyConstraint("person_key", "delivery_id"),
     )
+    op.create_index("findings_of_gaps", "findings", ["issuer_log_id", "issuer_index"], unique=False, **_GAP)
