@@ -3,8 +3,8 @@
 `str(error)` is a sentence a person can act on: it names the thing, the value that was found, and where it helps what to
 do. The classes say whose move it is:
 
-- `FormatError`, `ProofError`, `SignatureError` and `EvidenceError` are about bytes that somebody handed over. The same
-  bytes fail the same way everywhere, so ask the one who gave them.
+- `FormatError`, `ProofError`, `SignatureError`, `EvidenceError` and `BundleError` are about bytes that somebody handed
+  over. The same bytes fail the same way everywhere, so ask the one who gave them.
 - `FetchError` is about a log's server: another try, later, may do better.
 - `StoreError` and its three are about the log's own store: a matter for whoever operates the log.
 
@@ -38,6 +38,22 @@ class EvidenceError(TranslogError):
     Under a policy for the issuer's log also one whose issuer's proof is missing, does not hold, or is about something
     else than the record.
     """
+
+
+class BundleError(TranslogError):
+    """An export bundle that is not whole, or not what it says of itself: `what` is wrong, first of all at `place`.
+
+    A place is a file of the bundle and where in it (`events.jsonl line 17 (entry 1042)`, `manifest.json
+    counts.by_effect`), or `ZIP` for what is wrong between the files.
+    """
+
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(place, what)
+        self.place = place
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}"
 
 
 class FetchError(TranslogError):

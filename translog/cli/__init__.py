@@ -2,7 +2,7 @@
 
     translog keygen NAME                    a new log key: the private key, then the vkey to give to readers
     translog inspect FILE                   what is in a proof, a note, a key or a policy; verifies nothing and says so
-    translog verify FILE --key VKEY         does this evidence hold, and what does it show; offline
+    translog verify FILE --key VKEY         does this evidence, or export bundle, hold; what does it show; offline
     translog fsck URL --key VKEY            is a log whole: everything it serves against the root it signed
     translog follow URL --key VKEY --state FILE    the log's new entries, each proven, as lines of JSON
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from translog.canonical import decimal
-from translog.cli.telling import MAX_FILE_SIZE, UsageError, drop_output, printable, read
+from translog.cli.telling import MAX_FILE_SIZE, UsageError, drop_output, is_bundle, printable, read
 from translog.errors import FormatError, TranslogError
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ def _output(command: str, arguments: argparse.Namespace) -> str:
 
         return inspecting.keygen(arguments.name) if command == "keygen" else inspecting.inspect(read(arguments.file))
     if command == "verify":
+        if is_bundle(arguments.file):
+            from translog.cli import bundles
+
+            return bundles.verify(arguments.file, _policy(arguments), _issuer_policy(arguments))
         from translog.cli.verifying import verify
 
         return verify(read(arguments.file), _policy(arguments), _issuer_policy(arguments))
@@ -135,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a .tlog-proof, a fork's evidence, a checkpoint or another signed note, a key, or a policy",
     )
     verify = commands.add_parser("verify", help="verify evidence offline, and say what it shows")
-    verify.add_argument("file", metavar="FILE", help="a .tlog-proof file, or the evidence of a fork")
+    verify.add_argument("file", metavar="FILE", help="a .tlog-proof file, an export bundle, or the evidence of a fork")
     _add_policy(verify, "log")
     _add_policy(verify, "issuer's log", "issuer-")
     fsck = commands.add_parser("fsck", help="read a whole log, and compare all that it serves with what it signed")

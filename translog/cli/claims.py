@@ -12,7 +12,7 @@ from translog.evidence import Leaf, Verified
 from translog.issuer import Act, IssuerEntry
 from translog.policy import Policy
 
-__all__ = ["LOG_AND_KEY", "SEEN_BY_ALL", "not_shown", "shown", "witnessed"]
+__all__ = ["LOG_AND_KEY", "SEEN_BY_ALL", "SEEN_BY_WITNESSES", "not_shown", "shown", "witnessed"]
 
 LOG_AND_KEY = (
     "Whose log this is. That rests on the key you gave: it must have come from the log's operator by other means than "
@@ -23,7 +23,7 @@ SEEN_BY_ALL = (
     "backdate: compare the size and the root above with what others were given."
 )
 
-_SEEN_BY_WITNESSES = (
+SEEN_BY_WITNESSES = (
     "That no other log was shown to others, if witnesses help in it. That they are independent of the operator is for "
     "whoever wrote the policy to know."
 )
@@ -125,7 +125,7 @@ def not_shown(verified: Verified, policy: Policy) -> Iterator[str]:
     for name in verified.withheld:
         yield f"The {name}: it is withheld. The log commits to it, and its owner can show it later."
     yield from _not_vouched(verified)
-    yield _SEEN_BY_WITNESSES if witnessed(policy) else SEEN_BY_ALL
+    yield SEEN_BY_WITNESSES if witnessed(policy) else SEEN_BY_ALL
     yield (
         "That nothing was left out before it was logged. Only the acknowledgement, the issuer's log and the "
         "provider's own records reveal that."

@@ -5,6 +5,7 @@ to write the verdict.
 """
 
 import os
+import stat
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_FILE_SIZE",
+    "ZIP",
     "UsageError",
     "checkpoint_rows",
     "drop_output",
+    "is_bundle",
     "label",
     "leaf_rows",
     "paragraphs",
@@ -37,6 +40,9 @@ __all__ = [
 MAX_FILE_SIZE = 16 * 2**20
 """Bytes of a file, the most that is read. The largest evidence, of a delivery of 256 KiB, has about 0.7 MB."""
 
+ZIP = b"PK\3\4"
+"""What an export bundle begins with."""
+
 _LONGEST = 4000
 """Characters of a sentence, the most that are wrapped: the time that takes grows with the square of a long word."""
 
@@ -50,16 +56,33 @@ class UsageError(Exception):
 def read(path: str) -> bytes:
     """The bytes of the file at `path`.
 
-    Raises `TranslogError` if it cannot be read, and `FormatError` if it is larger than `MAX_FILE_SIZE`.
+    Raises `TranslogError` if it cannot be read, and `FormatError` if it is larger than `MAX_FILE_SIZE`, or a ZIP: an
+    export bundle is not read whole.
     """
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise TranslogError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if data.startswith(ZIP):
+        raise FormatError(
+            f"{path} is a ZIP. If it is an export bundle, `translog verify` reads it, from a file and not from a pipe: "
+            "save it first"
+        )
     if len(data) > MAX_FILE_SIZE:
         raise FormatError(f"{path} is larger than {MAX_FILE_SIZE // 2**20} MiB; no proof, note or key is")
     return data
+
+
+def is_bundle(path: str) -> bool:
+    """Whether there is a file at `path` that begins as an export bundle does. A pipe is none, and nothing is read."""
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            return False
+        with Path(path).open("rb") as file:
+            return file.read(len(ZIP)) == ZIP
+    except (OSError, ValueError):  # whoever reads it says what is wrong
+        return False
 
 
 def printable(text: str) -> str:

@@ -1,7 +1,8 @@
-"""`translog verify`: does a file of evidence hold, and what does it show. Offline, and two kinds of file.
+"""`translog verify`: does a file of evidence hold, and what does it show. Offline, and two kinds of file here.
 
 The evidence of a record is a tlog-proof (`translog.evidence`); where the issuer's own proof came along, and it is said
-whose log that is of, it is verified too. The evidence of a fork is two checkpoints (`translog.fork`).
+whose log that is of, it is verified too. The evidence of a fork is two checkpoints (`translog.fork`). The third kind,
+export bundles, is told of in `translog.cli.bundles`.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from translog.fork import Fork, Heads
 from translog.policy import Policy
 from translog.proof import TlogProof
 
-__all__ = ["verify"]
+__all__ = ["cosigners", "verify"]
 
 
 def verify(data: bytes, policy: Policy, issuer_policy: Policy | None = None) -> str:
@@ -45,7 +46,7 @@ def _record(data: bytes, policy: Policy, verified: Verified) -> str:
             "VERIFIED: this record is in the log, unchanged.",
             "",
             "The log:",
-            table((*checkpoint_rows(verified.checkpoint), *_cosigners(signed, policy), ("index", str(verified.index)))),
+            table((*checkpoint_rows(verified.checkpoint), *cosigners(signed, policy), ("index", str(verified.index)))),
             "The record, as it was logged:",
             table(leaf_rows(verified.leaf)),
             "What came with it:",
@@ -60,7 +61,7 @@ def _record(data: bytes, policy: Policy, verified: Verified) -> str:
     )
 
 
-def _cosigners(signed: bytes, policy: Policy) -> Iterator[tuple[str, str]]:
+def cosigners(signed: bytes, policy: Policy) -> Iterator[tuple[str, str]]:
     """The witnesses of the policy whose cosignatures of a checkpoint verify, and when each saw it."""
     if not witnessed(policy):
         return

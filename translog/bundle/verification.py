@@ -1,0 +1,247 @@
+"""The verification of a bundle, from the ZIP to the last count.
+
+The order is that of belief. First the ZIP's own structure, so that everybody sees the same files; then what the log's
+key leads to: checkpoint, the export's own entry, the exports key, the manifest. Then every file against the manifest:
+whoever changes a byte of a file is told so, whatever it was. And then everything again as if the holder of the exports
+key could not be trusted: the leaves against the signed root, the lines against the leaves, what is counted against the
+lines, all of it against the question that the log itself has recorded.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from translog.bundle import chunks, entries, joining, parquet, proofs, rows, tallies
+from translog.bundle.archive import Archive, Member, check_crc
+from translog.bundle.chunks import EVENTS, Chunk, Context
+from translog.bundle.counting import Totals
+from translog.bundle.files import CSV, INDEXES, PER_FILE, check_files, check_question, payload_names
+from translog.bundle.joining import Fault, Where
+from translog.bundle.later import LATER, verify_later
+from translog.bundle.leaves import Reader
+from translog.bundle.lines import cut, place_of
+from translog.bundle.manifest import MANIFEST, MAX_SIZE, NOTE, Manifest, verify_note
+from translog.bundle.proofs import Proven
+from translog.bundle.reading import decoded, hashes, members
+from translog.bundle.work import Side, Workers, check_chunk, hash_member
+from translog.canonical import Value
+from translog.checkpoint import Checkpoint
+from translog.errors import BundleError
+from translog.note import VerifyingKey
+from translog.policy import Policy
+
+__all__ = ["Verified", "verify"]
+
+_LARGE = 1 << 25
+"""Bytes of a bundle from which on it is worth starting processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a bundle shows.
+
+    `manifest` is what it says, all of which was found to be so, but for the tenant's name and the software: these are
+    the operator's word. `checkpoint` is the log's, and `signed` the note that it came in. `tallies` is the value of
+    `tallies.json`. `parquet` says of `events.parquet` whether its values were compared: None if there is none.
+    """
+
+    manifest: Manifest
+    checkpoint: Checkpoint
+    signed: bytes
+    exports_key: VerifyingKey
+    tallies: dict[str, Value]
+    parquet: bool | None
+
+
+def verify(path: Path, policy: Policy, processes: int = 1) -> Verified:
+    """Verify the bundle in the file at `path`; the checkpoint in it is one that `policy` accepts.
+
+    `processes` is how many may share the work on a large one; above 1 they are started afresh, so that the main module
+    of the program must be one that can be imported. Raises `BundleError` for the first thing that is wrong, and
+    `TranslogError` if the file cannot be read.
+    """
+    with Archive.open(path) as archive:
+        proven = proofs.prove(archive, policy)
+        manifest = _manifest(archive, proven)
+        check_question(archive, manifest, proven)
+        check_files(archive, manifest)
+        context = Context(manifest.question, manifest.first, manifest.end, proven.checkpoint)
+        is_large = sum(member.size for member in archive.members) >= _LARGE
+        with Workers(archive, context, processes if is_large else 1) as workers:
+            verified = _Verification(archive, policy, proven, manifest, workers).run()
+        archive.check_unchanged()
+        return verified
+
+
+def _manifest(archive: Archive, proven: Proven) -> Manifest:
+    data = archive.read(MANIFEST, MAX_SIZE)
+    verify_note(archive.read(NOTE, MAX_SIZE), data, proven.key)
+    return Manifest.parse(data)
+
+
+class _Verification:
+    """Everything after the manifest, whose signature holds and which answers the question that was asked."""
+
+    def __init__(self, archive: Archive, policy: Policy, proven: Proven, manifest: Manifest, workers: Workers) -> None:
+        self.archive, self.policy, self.proven, self.manifest, self.workers = archive, policy, proven, manifest, workers
+        self.events = archive.member(EVENTS)
+        self.payloads = [archive.member(one) for one in payload_names(manifest)]
+        self.totals = Totals()
+
+    def run(self) -> Verified:
+        """All of it."""
+        archive, manifest, totals = self.archive, self.manifest, self.totals
+        self._check_hashes()
+        if manifest.previous is not None:
+            proofs.verify_previous(archive, self.policy, self.proven, manifest.previous)
+        proof = self._range_proof()
+        cuts = self._chunks()
+        for found in self.workers.run(check_chunk, cuts):
+            totals.add(found)
+        self._check_root(proof)
+        if totals.leaf_error is not None:
+            raise totals.leaf_error
+        totals.check_range(manifest)
+        if totals.error is not None:
+            raise totals.error
+        for member in self.payloads[:-1]:
+            if totals.payload_lines[member.name] != PER_FILE:
+                raise BundleError(member.name, f"all files of payloads but the last have {PER_FILE} lines")
+        self._check_statements()
+        self._check_csv(cuts)
+        self._check_indexes()
+        totals.check_counts(manifest)
+        return Verified(
+            manifest=manifest,
+            checkpoint=self.proven.checkpoint,
+            signed=self.proven.note,
+            exports_key=self.proven.key,
+            tallies=self._check_tallies(),
+            parquet=self._check_parquet(),
+        )
+
+    def _check_hashes(self) -> None:
+        """Every file but the manifest and its note, from end to end."""
+        others = [member for member in self.archive.members if member.name not in {MANIFEST, NOTE}]
+        for member, sha256, crc in self.workers.run(hash_member, others):
+            check_crc(member, crc)
+            stated = self.manifest.files[member.name]
+            if member.size != stated.size:
+                raise BundleError(member.name, f"it has {member.size} bytes; by the manifest {stated.size}")
+            if sha256 != stated.sha256:
+                raise BundleError(member.name, f"its SHA-256 is {sha256}, by the manifest {stated.sha256}")
+
+    # ---- the range --------------------------------------------------------------------------------------------------
+
+    def _range_proof(self) -> list[bytes]:
+        place, manifest = entries.RANGE, self.manifest
+        said = members(place, decoded(place, self.archive.read(place, proofs.MAX_PROOF)), "end", "hashes", "start")
+        if (said["start"], said["end"]) != (manifest.start, manifest.end):
+            raise BundleError(place, f"it is not about the entries {manifest.start} to {manifest.end - 1}")
+        return hashes(f"{place} hashes", said["hashes"])
+
+    def _chunks(self) -> list[Chunk]:
+        """The leaves in chunks, each with the lines that are about them."""
+        archive, manifest = self.archive, self.manifest
+        spans = entries.spans(archive, archive.member(entries.ENTRIES), manifest.start, manifest.end)
+        edges = [span.first for span in spans[1:]]
+        lines = cut(archive, self.events, edges)
+        payloads = [cut(archive, member, edges) for member in self.payloads]
+        return [
+            Chunk(span, piece, tuple(one[number] for one in payloads if one[number].start < one[number].end))
+            for number, (span, piece) in enumerate(zip(spans, lines, strict=True))
+        ]
+
+    def _check_root(self, proof: Sequence[bytes]) -> None:
+        manifest, checkpoint = self.manifest, self.proven.checkpoint
+        root = entries.root(self.totals.hashes, manifest.start, manifest.end, checkpoint.size, proof)
+        if root != checkpoint.root:
+            raise BundleError(
+                entries.ENTRIES,
+                f"with {entries.RANGE} its entries lead to the root {root.hex()}, and not to the one that the log has "
+                f"signed, {checkpoint.root.hex()}: they are not the log's",
+            )
+
+    # ---- what leaves say of events ----------------------------------------------------------------------------------
+
+    def _check_statements(self) -> None:
+        """Cross-checks and erasures, wherever they are, against what the lines of events say."""
+        archive, manifest, totals = self.archive, self.manifest, self.totals
+        later = verify_later(self.workers, archive, manifest.end, totals.logged_at)
+        beyond = proofs.erasures(archive, self.policy, self.proven.checkpoint, Reader())
+        totals.boxes.add(later.boxes)
+        for statement in beyond:
+            totals.boxes.state(statement)
+        pairs = ((claims, said, manifest.end) for claims, said in totals.boxes.pairs())
+        fault = min((one for one in self.workers.run(_compare, pairs) if one is not None), default=None)
+        if fault is not None:
+            raise BundleError(self._place(fault), fault.what)
+        for index in later.erasures:
+            if index not in totals.erased_by:
+                raise BundleError(place_of(archive, [archive.member(LATER)], index), "it erased none of these events")
+        for _, index, _ in beyond:
+            if index not in totals.erased_by:
+                raise BundleError(proofs.erasure_name(index), "it erased none of these events")
+
+    def _place(self, fault: Fault) -> str:
+        files = {Where.EVENT: [self.events], Where.PAYLOAD: self.payloads}
+        return place_of(self.archive, files.get(fault.where, [self.archive.member(LATER)]), fault.index)
+
+    # ---- what says nothing new --------------------------------------------------------------------------------------
+
+    def _check_csv(self, cuts: Sequence[Chunk]) -> None:
+        member = self.archive.member(CSV)
+        at = member.start + len(rows.HEADER)
+        if self.archive.piece(member.start, min(at, member.end)) != rows.HEADER:
+            raise BundleError(f"{CSV} header", "it does not name the columns of a bundle")
+        number = 0
+        for part, chunk in zip(self.totals.parts, cuts, strict=True):
+            size, sha256 = part.csv
+            if self._sha256(at, min(at + size, member.end)) != sha256:
+                raise self._differing_row(member, at, number, chunk)
+            at, number = at + size, number + part.events
+        if at != member.end:
+            raise BundleError(f"{CSV} row {number + 1}", f"there are {number} events, and no more rows")
+
+    def _sha256(self, start: int, end: int) -> bytes:
+        sha256 = hashlib.sha256()
+        for block in self.archive.blocks(start, end):
+            sha256.update(block)
+        return sha256.digest()
+
+    def _differing_row(self, member: Member, at: int, number: int, chunk: Chunk) -> BundleError:
+        """Which row it is of a chunk's, the first of which should be at that place of the file."""
+        context = Context(self.manifest.question, self.manifest.first, self.manifest.end, self.proven.checkpoint)
+        for index, row in chunks.written(self.archive, context, chunk):
+            number += 1
+            if self.archive.piece(at, min(at + len(row), member.end)) != row:
+                return BundleError(f"{CSV} row {number} (entry {index})", f"it is not what {EVENTS} says of the event")
+            at += len(row)
+        return BundleError(CSV, "it was changed while it was read")
+
+    def _check_indexes(self) -> None:
+        if self.manifest.question.is_subset:
+            expected = b"[" + b",".join(self.totals.indexes) + b"]"
+            member = self.archive.member(INDEXES)
+            if self._sha256(member.start, member.end) != hashlib.sha256(expected).digest():
+                raise BundleError(INDEXES, f"it does not list the indexes of the {self.totals.events} events")
+
+    def _check_tallies(self) -> dict[str, Value]:
+        question, totals = self.manifest.question, self.totals
+        data = self.archive.read(tallies.NAME, tallies.MAX_SIZE)
+        return tallies.check(data, totals.tallies, totals.occurred, question.since, question.until)
+
+    def _check_parquet(self) -> bool | None:
+        found = [member for member in self.archive.members if member.name == parquet.NAME]
+        if not found:
+            return None
+        if not parquet.available():
+            return False
+        parquet.check(self.archive, found[0], self.events, self.totals.events)
+        return True
+
+
+def _compare(_: Side, box: tuple[bytes, bytes, int]) -> Fault | None:
+    """A task: compare the claims of a box with its statements."""
+    return joining.compare(*box)
