@@ -15,15 +15,22 @@ An issuer's transparency log tells of an act in the plain entry (canonical JSON 
 
     {"account": "…", "amount": "40.00", "at": "<RFC 3339>", "effect": "reversed", "event": "REDEMPTION_REVERSE",
      "item": {"id": "…", "type": "redemption"}, "operation": "…", "provider": "…", "quantity": null}
+
+Documents name people: by members that the provider documents, wherever these stand in whatever was delivered, in the
+documented place or not. `persons_in` finds them, each in the one spelling that it is compared in.
 """
 
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Self
+from unicodedata import decimal
 
 from receiver.events import Claim, Effect, Item, parse_time
-from receiver.strictjson import Json, NotJson, digest, parse, plain
+from receiver.strictjson import Json, NotJson, Number, digest, parse, plain
 from translog.errors import FormatError
 from translog.issuer import Act
 
@@ -39,6 +46,7 @@ _SAID = 200
 _EFFECTS = frozenset(Effect)
 _HEX_AS_0 = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)
 _UUID_SHAPE = b"00000000-0000-0000-0000-000000000000"
+_LIKE_A_PHONE_NUMBER = re.compile(r"[+(]{0,2}[0-9][0-9 ()./-]{4,}")
 
 
 class WrongShape(ValueError):  # noqa: N818 (it is the name of what a document has)
@@ -167,6 +175,68 @@ class Envelope:
         )
 
 
+class PersonKind(StrEnum):
+    """In which way a person is named."""
+
+    EMAIL = "email"
+    MOBILE = "mobile"
+    """A phone number of any sort."""
+    EXTERNAL_ID = "external_id"
+    """What the operator's own systems call the person, as the provider was told it."""
+    CARD_NUMBER = "card_number"
+    CUSTOMER_ID = "customer_id"
+    """What the provider calls the person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person, as one identifier names them. The repr does not show it, for it may get into a log."""
+
+    kind: PersonKind
+    value: str = field(repr=False)
+    """In the one spelling that it is compared in."""
+
+    @classmethod
+    def of(cls, kind: PersonKind, text: str) -> Self | None:
+        """The person whom a text names; None where nothing of it is left in the spelling of its kind.
+
+        An address is trimmed, and in lower case. Of a phone number there are the digits, in ASCII, and a leading `+`;
+        one with it and one without are two. All others are as they are written, trimmed, a UUID in lower case.
+        """
+        value = text.strip()
+        if kind is PersonKind.EMAIL:
+            value = value.lower()
+        elif kind is PersonKind.MOBILE:
+            signs = [sign for sign in value if sign == "+" or sign.isdecimal()]
+            digits = "".join(str(decimal(sign)) for sign in signs if sign != "+")
+            value = f"+{digits}" if digits and signs[0] == "+" else digits
+        else:
+            value = one_case(value)
+        return cls(kind, value) if value else None
+
+
+def persons_in(document: Json, members: Mapping[str, Sequence[PersonKind]]) -> Iterator[Person]:
+    """Whom a document names, at any depth and in no order; one may come twice.
+
+    `members` are the names that identifiers stand under, with the kinds that each may be of: `email`, or
+    `customer.email` where it is one in an object under that name only, which goes before the shorter name. An array
+    stands for each of its items. Where a member may be of several kinds, a number is of the first, and a text of each
+    that it has the form of.
+    """
+    names = {name.rpartition(".")[2] for name in members}
+    inside = [("", "", document)]
+    while inside:
+        parent, name, value = inside.pop()
+        if isinstance(value, dict):
+            for inner, member in value.items():
+                if inner in names or isinstance(member, dict | list):
+                    inside.append((name, inner, member))
+        elif isinstance(value, list):
+            inside += [(parent, name, item) for item in value]
+        elif name in names and value is not None and not isinstance(value, bool):
+            yield from _named_by(value, members.get(f"{parent}.{name}") or members.get(name) or ())
+
+
 def plain_entry(provider: str, data: bytes) -> Claim | None:
     """What an entry of an issuer's log says, if it is a plain entry of that provider; None if it is anything else.
 
@@ -206,6 +276,21 @@ def is_uuid(text: str) -> bool:
 def one_case(text: str) -> str:
     """An id in the case that it is compared in: a UUID is the same in either (RFC 9562 section 4), others are not."""
     return text.lower() if is_uuid(text) else text
+
+
+def _named_by(value: str | int | Number, kinds: Sequence[PersonKind]) -> Iterator[Person]:
+    """Whom an identifier names that may be of these kinds."""
+    text = value.literal if isinstance(value, Number) else str(value)
+    if len(kinds) > 1:
+        kinds = [kind for kind in kinds if _has_form(kind, text)] if isinstance(value, str) else kinds[:1]
+    return (person for kind in kinds if (person := Person.of(kind, text)) is not None)
+
+
+def _has_form(kind: PersonKind, text: str) -> bool:
+    """Whether a text can be of that kind, where it may be of others: an address is no number of any sort."""
+    if kind is PersonKind.MOBILE:
+        return _LIKE_A_PHONE_NUMBER.fullmatch(text.strip()) is not None
+    return kind is PersonKind.EXTERNAL_ID or ("@" in text) == (kind is PersonKind.EMAIL)
 
 
 def _provider_in(data: bytes) -> Json:

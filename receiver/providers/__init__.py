@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from receiver.documents import WrongShape, plain_entry
+from receiver.documents import PersonKind, WrongShape, plain_entry
 from receiver.events import Breach, Claim, Event, Item, Past, Via, format_time
 from receiver.strictjson import Json
 
@@ -232,6 +232,10 @@ class Provider:
     """Adds to an event what only the earlier events of its item can tell, before it is checked and recorded."""
     unit: str | None = None
     """The member of the details that says what amounts are counted in: those of different units are never added."""
+    persons: Mapping[str, Sequence[PersonKind]] = field(default_factory=dict[str, Sequence[PersonKind]])
+    """The members that name people, as far as it documents any, with the kinds of identifier that each may be: in
+    deliveries, in requests and answers, in its records, and among the parameters of the operation's path. As
+    `receiver.documents.persons_in` takes them."""
 
 
 def occurred_in_future(event: Event, received_at: datetime, replay_window: int) -> list[Breach]:

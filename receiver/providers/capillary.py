@@ -22,6 +22,11 @@ that Capillary documents for event notifications ("Event schema"):
     {"eventId": "…", "eventType": "<org>_<name>", "consumerGroupId": null, "actionType": "START", "timeStamp": …,
      "attributes": {"createdAt": …, "data": {…}, "eventName": "…", "refId": "…", "apiRequestId": "…", "orgId": …}}
 
+A person is a customer, `customerId`: the number, but in a request also an email address, a mobile number, an external
+id or a card number, as its header `X-CAP-CUSTOMER-IDENTIFIER` says, which is not kept. Documented for the events about
+customers ("Event schema"), and so looked for in any: `mobile`, `email`, `card_number`, and `externalId`, which a store
+has as well.
+
 `eventId` is documented to be one event's, and the same whenever that is delivered again ("Consuming event
 notifications"). Nothing is signed: the headers configured on the webhook come with every delivery.
 """
@@ -32,7 +37,7 @@ from datetime import datetime
 from functools import partial
 from typing import Self
 
-from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
+from receiver.documents import MAX_TYPE, Envelope, Members, PersonKind, WrongShape
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import Call, Ignored, Notice, Operation, Provider, Reading, Signing, Unfit, read_plain_entry
 from receiver.strictjson import Json, digest
@@ -67,6 +72,23 @@ _IGNORED = frozenset(
 
 # Of the sending, not of the event: these may differ when the same event is delivered again.
 _OF_THE_SENDING = frozenset({"timeStamp", "consumerGroupId", "actionType", "traceAttributes"})
+
+_PERSONS = {
+    "customerId": (
+        PersonKind.CUSTOMER_ID,
+        PersonKind.EMAIL,
+        PersonKind.MOBILE,
+        PersonKind.EXTERNAL_ID,
+        PersonKind.CARD_NUMBER,
+    ),
+    "email": (PersonKind.EMAIL,),
+    "mobile": (PersonKind.MOBILE,),
+    "card_number": (PersonKind.CARD_NUMBER,),
+    "attributes.externalId": (PersonKind.EXTERNAL_ID,),
+    "customerIdentifiers.externalId": (PersonKind.EXTERNAL_ID,),
+    "data.externalId": (PersonKind.EXTERNAL_ID,),
+    "instore.externalId": (PersonKind.EXTERNAL_ID,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,4 +276,5 @@ PROVIDER = Provider(
         item=_item,
         read=_read_answer,
     ),
+    persons=_PERSONS,
 )

@@ -22,6 +22,10 @@ their documented members names the call that made a reversal, or that call's `id
 
 Amounts are decimals in strings, of an asset with at most 18 fraction digits; those of two assets are never compared.
 
+A person is a participant: the redemption has its `participant_id`. Documented ("Participants"), and so found wherever
+else they come: `external_id`, which is the operator's own, `email` and `phone`; and of the other side of a transfer
+`recipient_id` and `recipient_external_id`. A reversal names nobody.
+
 Not documented: the header of the signature, over which bytes it is made, and how it is written.
 """
 
@@ -35,7 +39,7 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from receiver.amounts import MAX_LENGTH, format_amount, parse_amount, total
-from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
+from receiver.documents import MAX_TYPE, Members, PersonKind, WrongShape, is_uuid, one_case
 from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via
 from receiver.providers import (
     Call,
@@ -91,6 +95,15 @@ _KEPT = (
 
 # The envelope's id is called so where Scrip lists its deliveries.
 _KEPT_OF_ENVELOPE = {"api_version": "api_version", "id": "webhook_event_id"}
+
+_PERSONS = {
+    "email": (PersonKind.EMAIL,),
+    "external_id": (PersonKind.EXTERNAL_ID,),
+    "participant_id": (PersonKind.CUSTOMER_ID,),
+    "phone": (PersonKind.MOBILE,),
+    "recipient_external_id": (PersonKind.EXTERNAL_ID,),
+    "recipient_id": (PersonKind.CUSTOMER_ID,),
+}
 
 MAX_REASON = 4096
 """Characters of a reason that is kept. Beyond the documented ones it breaks a rule, but only beyond these the shape."""
@@ -457,4 +470,5 @@ PROVIDER = Provider(
     ),
     complete=_complete,
     unit=_ASSET,
+    persons=_PERSONS,
 )

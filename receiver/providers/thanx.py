@@ -24,6 +24,10 @@ It takes nothing back, but says how many rewards there are to take back. Its `fa
 body. The other documented webhooks are about people altogether, so nothing is kept of them: `reward.issued`, in the
 same envelope, and three that name no event and are told by a member. Of these a purchase is ignored in whatever shape
 it comes, for quarantine keeps bodies whole. There is no id of an event or a delivery.
+
+A person is a user. A failure's `user_identifier` is documented as an email address or a phone number. The webhooks of
+which nothing is kept have `user_id`, or a `user` with its `id`, and `email` and `phone`: should any of them come in
+another shape than the documented one, and so be quarantined, these are found all the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +37,7 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
+from receiver.documents import MAX_TYPE, Envelope, Members, PersonKind, WrongShape
 from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import (
     Call,
@@ -56,6 +60,14 @@ from receiver.strictjson import Json, digest
 
 _DECLARED = ("issuance_job.revoking", "issuance_job.revoked")
 _TOLD_BY_MEMBER = ("communication_setting", "sms_subscription")
+
+_PERSONS = {
+    "email": (PersonKind.EMAIL,),
+    "phone": (PersonKind.MOBILE,),
+    "user.id": (PersonKind.CUSTOMER_ID,),
+    "user_id": (PersonKind.CUSTOMER_ID,),
+    "user_identifier": (PersonKind.EMAIL, PersonKind.MOBILE),
+}
 
 _VERSION = "v4.0"
 
@@ -364,4 +376,5 @@ PROVIDER = Provider(
         read=_read_answer,
         lookup=Lookup(target=_target, read=_read_record, headers={"Accept-Version": _VERSION}),
     ),
+    persons=_PERSONS,
 )

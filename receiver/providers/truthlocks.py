@@ -22,6 +22,10 @@ that a receipt is in the transparency log, a tree of RFC 6962, whose hashes are 
      "inclusion_proof": ["<hash>", …],
      "checkpoint": {"tree_size", "root_hash", "timestamp", "signature", "sig_kid"}}, …}
 
+None of the webhooks names a person, nor does the answer to a revocation. A receipt's record and its proof bundle do:
+documented ("Mint Receipt", "Receipts") is the receipt's `subject`, an identifier of any form, an email address in the
+documented example; and in the payload of a `delivery_receipt` the `recipient`.
+
 Not documented: over which bytes, and in which encoding, the HMAC-SHA256 in `X-Truthlocks-Signature` is made, so a
 source's configuration must say it; any time but `revoked_at`, so a type of another kind has a time only if it brings
 that one; how a leaf of the log is encoded, so what the leaf of a proof bundle says, the minting or the revocation,
@@ -37,7 +41,7 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Members, WrongShape, is_uuid, one_case
+from receiver.documents import MAX_TYPE, Members, PersonKind, WrongShape, is_uuid, one_case
 from receiver.events import Breach, Claim, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import (
     Bundle,
@@ -105,6 +109,8 @@ _IGNORED_UNDER = ("issuer.", "verification.", "team.", "billing.")
 
 # The documented body of the test event, which has no member that names its type.
 _TEST_DELIVERY: dict[str, Json] = {"status": "ok", "source": "test-delivery"}
+
+_ANY_FORM = (PersonKind.EXTERNAL_ID, PersonKind.EMAIL, PersonKind.MOBILE)
 
 MAX_REASON = 4096
 """Characters of the reason that a call may give."""
@@ -320,4 +326,5 @@ PROVIDER = Provider(
             read=_read_record,
         ),
     ),
+    persons={"recipient": _ANY_FORM, "subject": _ANY_FORM},
 )

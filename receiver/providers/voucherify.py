@@ -37,6 +37,9 @@ names the bucket, the event is about the transaction itself: an item of another 
 No GET shows what became of such a call. "List card transactions" names no bucket of pending points; "List pending
 points buckets" has those that are still pending, and one that is not among them may have been activated as well.
 
+A person is a customer, documented with `id`, `source_id` (the operator's own, which may be an email address), `email`
+and `phone`, or a member; the cards are theirs. The v2 operation names member and card in its path alone.
+
 Not documented: whether a sending that is tried again keeps its `id`, and what a test webhook holds.
 """
 
@@ -47,7 +50,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from receiver.documents import MAX_TYPE, Envelope, Members, WrongShape
+from receiver.documents import MAX_TYPE, Envelope, Members, PersonKind, WrongShape
 from receiver.events import Breach, Effect, Event, Extent, Item, Kind, Past, Via, format_time
 from receiver.providers import (
     Call,
@@ -128,6 +131,15 @@ _STATUSES = {
 }
 
 _CANCELLATIONS = (Effect.CANCELING, Effect.CANCELED)
+
+_PERSONS = {
+    "email": (PersonKind.EMAIL,),
+    "phone": (PersonKind.MOBILE,),
+    **dict.fromkeys(("customer.source_id", "referrer.source_id"), (PersonKind.EXTERNAL_ID, PersonKind.EMAIL)),
+    **dict.fromkeys(("customer.id", "customer_id", "holder_id"), (PersonKind.CUSTOMER_ID,)),
+    **dict.fromkeys(("referrer.id", "referrer_id", "member_id", "memberId"), (PersonKind.CUSTOMER_ID,)),
+    **dict.fromkeys(("voucher.code", "card_id", "cardId"), (PersonKind.CARD_NUMBER,)),
+}
 
 MAX_REASON = 4096
 """Characters of the reason that a transaction may give."""
@@ -479,4 +491,5 @@ PROVIDER = Provider(
         item=lambda path, _request: Item("pending_points", path["bucketId"]) if "bucketId" in path else None,
         read=_read_answer,
     ),
+    persons=_PERSONS,
 )

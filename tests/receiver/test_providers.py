@@ -163,3 +163,11 @@ def test_no_record_makes_a_provider_raise(claim: Claim, document: dict[str, Json
             if asked is not None:
                 assert isinstance(asked.read(claim, document), Claim | Denied | Unfit | Inclusion)
                 assert re.fullmatch(r"/[\w.~/?=&%-]+", asked.target(claim) or "/none", re.ASCII)
+
+
+def test_whom_a_provider_names_is_said_in_one_form() -> None:
+    """A member's name, or that and the name of what it stands in; each with kinds, none of them twice."""
+    for name in providers.names():
+        for member, kinds in providers.get(name).persons.items():
+            assert re.fullmatch(r"(?:\w+\.)?\w+", member, re.ASCII)
+            assert 0 < len(kinds) == len(set(kinds))
