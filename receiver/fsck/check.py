@@ -17,7 +17,10 @@ import sqlalchemy as sa
 from receiver.fsck.attempts import check_attempts
 from receiver.fsck.claims import check_kept_entries
 from receiver.fsck.crosschecks import check_crosschecks
+from receiver.fsck.erasures import Erasures, check_erasures
+from receiver.fsck.exports import check_export_keys, check_exports
 from receiver.fsck.findings import Findings
+from receiver.fsck.holds import check_holds, check_retention
 from receiver.fsck.issuers import Issuer, check_told_of_forks, read_issuers
 from receiver.fsck.logs import LogRow, check_strays, read_logs, remark_on_subscriptions
 from receiver.fsck.marks import (
@@ -29,6 +32,7 @@ from receiver.fsck.marks import (
     read_claims,
     read_guards,
 )
+from receiver.fsck.persons import check_persons
 from receiver.fsck.report import Draft, Notes, Report
 from receiver.fsck.reprocessed import check_reprocessed
 from receiver.fsck.rows import Rows, SourceOf
@@ -90,6 +94,17 @@ def fsck(records: Records, progress: Progress | None = None) -> Report:
             check_crosschecks(tx, hash_keys, of_records)
         with _going_on("claims", of_records):
             check_kept_entries(tx, issuers, hash_keys, of_records)
+        with _going_on("erasures", of_records):
+            check_erasures(tx, of_records)
+        with _going_on("persons", of_records):
+            check_persons(tx, hash_keys, of_records)
+        with _going_on("holds", of_records):
+            check_holds(tx, told, hash_keys, of_records)
+        with _going_on("retention", of_records):
+            check_retention(tx, told, of_records)
+        with _going_on("exports", of_records):
+            check_exports(tx, told, of_records)
+            check_export_keys(tx, records, told, of_records)
         with _going_on("forks", of_records):
             check_told_of_forks(tx, issuers, of_records)
         with _going_on("subscriptions", of_records):
@@ -152,13 +167,16 @@ def _check_entries(
     tree = Derivation(tx, log.id, log.size, stated, notes)
     rows = Rows(tx, log.id, log.tenant_id, log.hash_key, known.sources, told, notes)
     findings = Findings(tx, log.id, log.tenant_id, known.sources, known.issuers, notes)
+    erasures = Erasures(tx, log.id, log.tenant_id, notes)
     reach = min(log.size, _reach(tx, log.id))
     for start in range(0, reach, TILE_WIDTH):
         bundle = list(_bundle(tx, log.id, start, min(start + TILE_WIDTH, reach)))
         _name_missing(start, bundle, notes)
         if not tree.lost:
             tree.add(start, bundle)
-        findings.check(start, bundle, rows.check(start, bundle))
+        leaves = rows.check(start, bundle)
+        findings.check(start, bundle, leaves)
+        erasures.check(start, leaves)
         if progress is not None:
             progress(log.origin, start + len(bundle), log.size)
     if reach < log.size:
@@ -168,6 +186,7 @@ def _check_entries(
     tree.finish()
     rows.finish(log.size, log.logged_at)
     findings.finish(log.size)
+    erasures.finish()
     _name_beyond(tx, log, notes)
 
 

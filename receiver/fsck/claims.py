@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from receiver import providers
 from receiver.assurance.conclusions import ANNOUNCED, OPEN
 from receiver.events import Claim, Kind
+from receiver.fsck.erasures import is_erased_with_another
 from receiver.fsck.issuers import Issuer
 from receiver.fsck.report import Notes
 from receiver.records import keyed
@@ -44,7 +45,7 @@ def check_kept_entries(
     `hash_keys` are the tenants', by id; without one the keyed hashes are not checked.
     """
     for log_id, tenant_id in tx.execute(_KEPT_FOR).all():
-        entries = _Entries(issuers.get(log_id), hash_keys.get(tenant_id))
+        entries = _Entries(tx, issuers.get(log_id), hash_keys.get(tenant_id))
         for kept, told in _with_gaps(_claims(tx, log_id, tenant_id), _gaps(tx, log_id, tenant_id)):
             if kept is None:
                 continue  # what tells of an entry that is not kept is named by itself
@@ -55,7 +56,8 @@ def check_kept_entries(
 class _Entries:
     """What is kept of one issuer's log for one tenant."""
 
-    def __init__(self, issuer: Issuer | None, hash_key: bytes | None) -> None:
+    def __init__(self, tx: sa.Connection, issuer: Issuer | None, hash_key: bytes | None) -> None:
+        self._tx = tx
         self._issuer = issuer
         self._hash_key = hash_key
         self._open: Callable[[bytes], Checkpoint] | None = None
@@ -70,7 +72,8 @@ class _Entries:
             yield f"is beyond the log's last verified checkpoint, which has {self._issuer.size}"
         missing = [name for name in ("entry", "proof") if getattr(kept, name) is None]
         if len(missing) > 1:
-            yield "the entry is erased, and no erasure entry names it"
+            if not is_erased_with_another(self._tx, kept):
+                yield "the entry is erased, and no erasure entry names it"
         elif missing:
             yield f"cannot be verified without {missing[0]}"
         else:

@@ -1,5 +1,7 @@
 """What was found out: the leaves of cross-checks, gaps, forks and silences, and the rows of `findings` beside them.
 
+And those of erasures, holds and releases, which have such rows for their reasons.
+
 A finding is logged for everybody and explained in its row: the leaf has the facts and two commitments, the row what
 these open to, and what questions are answered from. So each must say what the other says. What it was found from is
 kept as well, and must be there: the event, what was told of it before, the entry of the issuer's log, byte for byte, or
@@ -16,7 +18,10 @@ import sqlalchemy as sa
 from receiver.assurance.bundles import Result
 from receiver.assurance.conclusions import ANNOUNCED, OPEN
 from receiver.assurance.silence import BEGAN, ENDED
+from receiver.erasure.placing import PLACED, RELEASED
+from receiver.erasure.selecting import Extent
 from receiver.events import CrossCheck, Kind
+from receiver.fsck.erasures import read_extents
 from receiver.fsck.issuers import Issuer
 from receiver.fsck.readings import DELIVERY, EVENT, facts_differ, leaf_of
 from receiver.fsck.report import Notes
@@ -29,13 +34,16 @@ from translog.fork import Fork
 from translog.merkle import leaf_hash
 from translog.store import entries
 
-KINDS = frozenset({Kind.CROSS_CHECK, Kind.GAP, Kind.FORK, Kind.SILENCE})
+KINDS = frozenset({Kind.CROSS_CHECK, Kind.GAP, Kind.FORK, Kind.SILENCE, Kind.ERASURE, Kind.HOLD, Kind.RELEASE})
 
 _STATES = {
     Kind.CROSS_CHECK: frozenset(state.value for state in CrossCheck),
     Kind.GAP: frozenset({OPEN, ANNOUNCED}),
     Kind.FORK: frozenset({"forked"}),
     Kind.SILENCE: frozenset({BEGAN, ENDED}),
+    Kind.ERASURE: frozenset(extent.value for extent in Extent),
+    Kind.HOLD: frozenset({PLACED}),
+    Kind.RELEASE: frozenset({RELEASED}),
 }
 # The columns that a row of this kind leaves empty.
 _EMPTY = {
@@ -43,7 +51,12 @@ _EMPTY = {
     Kind.GAP: ("event_id",),
     Kind.FORK: ("event_id", "source_id", "issuer_index"),
     Kind.SILENCE: ("event_id", "issuer_log_id", "issuer_index"),
+    Kind.ERASURE: ("source_id", "event_id", "issuer_log_id", "issuer_index"),
+    Kind.HOLD: ("source_id", "event_id", "issuer_log_id", "issuer_index"),
+    Kind.RELEASE: ("source_id", "event_id", "issuer_log_id", "issuer_index"),
 }
+_OF_SOURCES = frozenset({Kind.CROSS_CHECK, Kind.GAP, Kind.SILENCE})
+_OF_ENTRIES = frozenset({Kind.CROSS_CHECK, Kind.GAP})
 _SAID = frozenset({CrossCheck.CONFIRMED.value, CrossCheck.CONTRADICTED.value})
 _BY_NOBODY = frozenset({CrossCheck.PENDING.value, CrossCheck.NONE.value})
 # What became of a proof bundle whose path leads to its root.
@@ -68,6 +81,7 @@ class Findings:
         self._sources = sources
         self._issuers = issuers
         self._notes = notes
+        self._erased: Mapping[str, frozenset[Extent]] = {}  # what is said to be erased of a bundle's rows
 
     def check(self, start: int, bundle: Sequence[bytes | None], leaves: Sequence[Leaf | None]) -> None:
         """Take the entries from `start` on, None where one is missing, their leaves, and the rows beside them.
@@ -75,6 +89,7 @@ class Findings:
         The leaf is None where an entry cannot be read, which is told with that.
         """
         rows = {row.log_index: row for row in self._rows(start, start + len(bundle))}
+        self._erased = read_extents(self._tx, [row.id for row in rows.values()])
         for index, (entry, leaf) in enumerate(zip(bundle, leaves, strict=True), start):
             row = rows.get(index)
             if leaf is None:
@@ -125,18 +140,19 @@ class Findings:
         kind = Kind(leaf.kind)
         for name in _EMPTY[kind]:
             if getattr(row, name) is not None:
-                yield f"{name} is given, which a {kind} has not"
+                yield f"{name} is given, which {_called(kind)} has not"
         source = self._sources.get(row.source_id)
-        if kind is not Kind.FORK:
+        if kind in _OF_SOURCES:
             if source is None:
                 yield f"the source {row.source_id} is not there"
             elif source.tenant_id != self._tenant_id:
                 yield f"the source {row.source_id} is another tenant's"
-        yield from facts_differ(leaf, _facts(leaf, row, None if source is None else source.provider), f"a {kind}")
+        yield from facts_differ(leaf, _facts(leaf, row, None if source is None else source.provider), _called(kind))
         if row.state == leaf.facts.get("state") and row.state not in _STATES[kind]:
             yield f"state is {row.state!a}, which this version does not know"
-        event_data, event_problem = EVENT.open(leaf.event, row)
-        delivery_data, delivery_problem = DELIVERY.open(leaf.delivery, row)
+        erased = self._erased.get(row.id, frozenset())
+        event_data, event_problem = EVENT.open(leaf.event, row, is_erased=Extent.ALL in erased)
+        delivery_data, delivery_problem = DELIVERY.open(leaf.delivery, row, is_erased=bool(erased))
         yield from filter(None, (event_problem, delivery_problem))
         found = None if event_data is None else decode(event_data)
         delivery = None if delivery_data is None else Delivery.parse(delivery_data)
@@ -144,7 +160,7 @@ class Findings:
             yield from _event_differs(row)
         if kind is Kind.FORK:
             yield from self._fork_differs(row, found, delivery)
-        elif kind is not Kind.SILENCE:
+        elif kind in _OF_ENTRIES:
             yield from self._entry_differs(row, found, delivery)
             yield from self._roots_are_gone(row, found)
 
@@ -211,10 +227,20 @@ def _place(row_id: str, index: int) -> str:
     return f"finding {row_id} (entry {index})"
 
 
+def _called(kind: Kind) -> str:
+    """What a row of that kind is called, by its article."""
+    return f"an {kind}" if kind is Kind.ERASURE else f"a {kind}"
+
+
 def _facts(leaf: Leaf, row: sa.Row[Any], provider: str | None) -> dict[str, Value]:
     """The facts of a leaf by its row, and by what was found before. What neither has is the leaf's own word."""
     if leaf.kind == Kind.FORK:
         return {"issuer_log": row.issuer_log_id, "state": row.state}
+    if leaf.kind == Kind.ERASURE:  # which is compared with what it names
+        return {**{name: leaf.facts.get(name) for name in ("by", "erasure", "ids", "target")}, "state": row.state}
+    if leaf.kind in {Kind.HOLD, Kind.RELEASE}:  # the rest is compared with the hold's own row
+        hold_id = row.id if leaf.kind == Kind.HOLD else leaf.facts.get("hold")
+        return {"by": leaf.facts.get("by"), "hold": hold_id, "state": row.state}
     told: dict[str, Value] = {"provider": provider, "source": row.source_id, "state": row.state}
     if leaf.kind == Kind.SILENCE:
         told["since"] = leaf.facts.get("since")

@@ -31,14 +31,19 @@ class Part:
     columns: tuple[str, ...]
     data: Callable[[sa.Row[Any]], bytes]
 
-    def open(self, committed: str | None, row: sa.Row[Any]) -> tuple[bytes | None, str | None]:
-        """The data, if it is what was committed to; else what is wrong with it, if something is."""
+    def open(
+        self, committed: str | None, row: sa.Row[Any], *, is_erased: bool = False
+    ) -> tuple[bytes | None, str | None]:
+        """The data, if it is what was committed to; else what is wrong with it, if something is.
+
+        That nothing of it is there is right if it is said to be erased (`receiver.fsck.erasures`).
+        """
         missing = [name for name in self.columns if getattr(row, name) is None]
         if committed is None:
             given = len(missing) < len(self.columns)
             return None, f"the {self.label} is given, and the entry does not commit to it" if given else None
         if len(missing) == len(self.columns):
-            return None, f"the {self.label} is erased, and no erasure entry names it"
+            return None, None if is_erased else f"the {self.label} is erased, and no erasure entry names it"
         if missing:
             return None, f"the {self.label} cannot be opened without {' and '.join(missing)}"
         try:

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from receiver import providers
+from receiver.erasure.selecting import Extent
 from receiver.events import Effect, Kind, Past, Via, may_be_one_account, parse_time
 from receiver.fsck.attempts import (
     First,
@@ -31,6 +32,7 @@ from receiver.fsck.attempts import (
     read_firsts,
     read_intents,
 )
+from receiver.fsck.erasures import read_extents
 from receiver.fsck.readings import DELIVERY, EVENT, call_told_of, came_by, facts_differ, read
 from receiver.fsck.report import Notes
 from receiver.fsck.told import Told
@@ -92,6 +94,7 @@ class Rows:
         self._notes = notes
         self._intents: Mapping[str, Intent] = {}  # of the calls that this bundle, or a first of it, tells of
         self._firsts: Mapping[str, First] = {}  # what answers of this bundle name
+        self._erased: Mapping[str, frozenset[Extent]] = {}  # what is said to be erased of this bundle's rows
         self._strange: set[str] = set()
         self._logged_at = ""  # of the last leaf that could be read
         self._last = -1
@@ -102,6 +105,7 @@ class Rows:
         Gives their leaves, None where there is none that can be read.
         """
         rows = {row.log_index: row for row in self._rows(start, start + len(bundle))}
+        self._erased = read_extents(self._tx, [row.id for row in rows.values()])
         parsed = [None if entry is None else _parse(entry) for entry in bundle]
         leaves = [leaf for leaf in parsed if isinstance(leaf, Leaf)]
         self._firsts = read_firsts(self._tx, {first for leaf in leaves if (first := first_named(leaf)) is not None})
@@ -207,8 +211,9 @@ class Rows:
         if source is not None and isinstance(secret, str) and secret not in source.secrets | self._strange:
             self._strange.add(secret)  # all that it authenticated would say the same
             yield f"the entry's fact secret is {secret!a}, which is no secret of its source"
-        event_data, event_problem = EVENT.open(leaf.event, row)
-        delivery_data, delivery_problem = DELIVERY.open(leaf.delivery, row)
+        erased = self._erased.get(row.id, frozenset())
+        event_data, event_problem = EVENT.open(leaf.event, row, is_erased=Extent.ALL in erased)
+        delivery_data, delivery_problem = DELIVERY.open(leaf.delivery, row, is_erased=bool(erased))
         yield from filter(None, (event_problem, delivery_problem))
         event = None if event_data is None else decode(event_data)
         if isinstance(event, dict) and row.occurred_at != event["occurred_at"]:
@@ -260,7 +265,6 @@ class Rows:
                 else columns.item_key == row.item_key,
                 columns.kind.in_((Kind.REVOCATION, Kind.CONTEXT)),
                 columns.test == row.test,
-                columns.event_data.is_not(None),
                 sa.or_(
                     columns.log_id < row.log_id,
                     sa.and_(columns.log_id == row.log_id, columns.log_index < row.log_index),
@@ -268,6 +272,9 @@ class Rows:
             )
             .order_by(columns.log_id, columns.log_index)
         )
+        known = self._tx.execute(earlier).all()
+        if any(one.event_data is None for one in known):
+            return  # what the rules said then may have come of what is erased now
         try:
             past = [
                 Past.of(
@@ -278,7 +285,7 @@ class Rows:
                     one.log_index,
                     bytes(one.event_data),
                 )
-                for one in self._tx.execute(earlier)
+                for one in known
             ]
         except (ValueError, KeyError, TypeError):
             return  # an earlier event is damaged, which its own row tells
@@ -288,7 +295,7 @@ class Rows:
             event = provider.complete(event, same)
         found = provider.check(event, parse_time(row.received_at), source.replay_window, same)
         sentences = [[breach.code, breach.message] for breach in found]
-        # Where the codes differ an earlier event was changed or erased: that is told with its own row.
+        # Where the codes differ an earlier event was changed: that is told with its own row.
         if _codes(row.breaches) == [code for code, _ in sentences] and json.loads(row.breaches) != sentences:
             yield f"breaches is {row.breaches!a}, the rules say {[message for _, message in sentences]!a}"
 

@@ -1,5 +1,7 @@
 """What the entries tell of tenants, sources, API keys and subscriptions, and the rows that these have.
 
+What they tell of holds and retention is compared in `receiver.fsck.holds`, what of exports in `receiver.fsck.exports`.
+
 A change of settings and the entry that tells of it are one transaction. So whatever has a row was told of, whatever was
 told of has a row, but for a subscription that was said to be removed; a key that was said to be revoked must be, and a
 source or a subscription be disabled or not, and a source have a credential or none, and be silent or not, as was said
@@ -8,16 +10,20 @@ sealed must open with the data key.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from receiver.erasure.retention import CLEARED as RETENTION_CLEARED
+from receiver.erasure.retention import SET as RETENTION_SET
 from receiver.events import Kind
 from receiver.fsck.report import Notes
 from receiver.records.credentials import REMOVED, SET
 from receiver.records.opening import Records
 from receiver.records.tables import api_keys, credentials, secrets, sources, subscriptions, tenants
 from receiver.records.vault import VaultError
+from translog.canonical import Value
 from translog.evidence import Leaf
 
 _TOLD = frozenset({Kind.TENANT, Kind.SOURCE, Kind.KEY})
@@ -29,6 +35,15 @@ _SUBSCRIPTION = {
     "subscription_disabled": False,
     "subscription_removed": None,
 }
+_RETENTION = frozenset({RETENTION_SET, RETENTION_CLEARED})
+
+
+@dataclass(slots=True)
+class ToldHold:
+    """What entries tell of a hold: of either the entry's id, who did it, and when."""
+
+    placed: tuple[str, str, str] | None = None
+    released: tuple[str, str, str] | None = None
 
 
 class Told:
@@ -40,12 +55,20 @@ class Told:
         self._credential: dict[tuple[int | None, str], bool] = {}
         self._silent: dict[tuple[int | None, str], str] = {}
         self._subscriptions: dict[int | None, dict[str, bool | None]] = defaultdict(dict)
+        self._holds: dict[int | None, dict[str, ToldHold]] = defaultdict(dict)
+        self._retention: dict[int | None, dict[str, tuple[Value, str]]] = defaultdict(dict)
+        self._exports: dict[int | None, set[str]] = defaultdict(set)
+        self._announced: dict[int | None, set[str]] = defaultdict(set)
         self.incomplete: set[int | None] = set()
         """Tenants of whose entries one cannot be read: nobody can say what it told."""
 
     def hear(self, tenant_id: int | None, leaf: Leaf) -> None:
         """Note what a leaf tells, if it is of these kinds."""
         match leaf.facts:
+            case _ if leaf.kind == Kind.EXPORT:
+                self._exports[tenant_id].add(leaf.id)
+            case {"action": "announced"} if leaf.kind == Kind.KEY:  # of no API key
+                self._announced[tenant_id].add(leaf.id)
             case {"id": str(subject), "action": str(action)} if leaf.kind in _TOLD:
                 self._actions[tenant_id, leaf.kind].setdefault(subject, set()).add(action)
                 if leaf.kind == Kind.SOURCE and action in _ENABLED:
@@ -55,10 +78,19 @@ class Told:
                 subscription = leaf.facts.get("subscription")
                 if leaf.kind == Kind.TENANT and isinstance(subscription, str) and action in _SUBSCRIPTION:
                     self._subscriptions[tenant_id][subscription] = _SUBSCRIPTION[action]
+                provider = leaf.facts.get("provider")
+                if leaf.kind == Kind.TENANT and isinstance(provider, str) and action in _RETENTION:
+                    self._retention[tenant_id][provider] = (leaf.facts.get("days"), leaf.logged_at)
             case {"source": str(source), "state": "began", "since": str(since)} if leaf.kind == Kind.SILENCE:
                 self._silent[tenant_id, source] = since
             case {"source": str(source), "state": "ended"} if leaf.kind == Kind.SILENCE:
                 self._silent.pop((tenant_id, source), None)
+            case {"hold": str(hold), "by": str(by)} if leaf.kind in {Kind.HOLD, Kind.RELEASE}:
+                told = self._holds[tenant_id].setdefault(hold, ToldHold())
+                if leaf.kind == Kind.HOLD:
+                    told.placed = (leaf.id, by, leaf.logged_at)
+                else:
+                    told.released = (leaf.id, by, leaf.logged_at)
             case _:
                 pass
 
@@ -86,6 +118,23 @@ class Told:
         """The subscriptions that are there by what was told, and whether each is enabled by what was told last."""
         told = self._subscriptions.get(tenant_id, {})
         return {its_id: enabled for its_id, enabled in told.items() if enabled is not None}
+
+    def holds(self, tenant_id: int) -> Mapping[str, "ToldHold"]:
+        """The holds that were told of, by id."""
+        return self._holds.get(tenant_id, {})
+
+    def retention(self, tenant_id: int) -> dict[str, tuple[Value, str]]:
+        """For how many days bodies are kept, by provider, and since when that is so, by what was told last."""
+        told = self._retention.get(tenant_id, {})
+        return {provider: (days, at) for provider, (days, at) in told.items() if days is not None}
+
+    def exports(self, tenant_id: int) -> frozenset[str]:
+        """The ids of the entries that ask for exports."""
+        return frozenset(self._exports.get(tenant_id, ()))
+
+    def announced(self, tenant_id: int) -> frozenset[str]:
+        """The ids of the entries that announce a key which exports are signed with."""
+        return frozenset(self._announced.get(tenant_id, ()))
 
 
 def check_told(tx: sa.Connection, told: Told, notes: Notes) -> None:

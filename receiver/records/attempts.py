@@ -19,6 +19,7 @@ from msgspec import Struct
 from receiver.events import Item, Kind, format_time, parse_time
 from receiver.providers import Operation, Provider
 from receiver.records import keyed
+from receiver.records.keeping import erased
 from receiver.records.tables import attempts, deliveries
 from receiver.strictjson import Json, NotJson, parse
 from translog.errors import FormatError
@@ -172,6 +173,11 @@ def load_attempt(tx: sa.Connection, provider: Provider, intent_id: str) -> Attem
         upstream=row.upstream,
         settle_at=parse_time(row.settle_at),
     )
+
+
+def is_erased(tx: sa.Connection, intent_id: str) -> bool:
+    """Whether what a call asked is erased, so that nothing can be told of it any more."""
+    return tx.execute(sa.select(erased.c.entry_id).where(erased.c.entry_id == intent_id)).first() is not None
 
 
 def load_idempotency(

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError
 
 BUSY_TIMEOUT_MS = 10_000
+TRUNCATING_MS = 500
 LOCK_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_MS = 30_000
 # The WAL is written back ten times a second by `checkpoint_wal`; this many pages are the brake should that fail.
@@ -94,6 +95,23 @@ class Database:
             with self.engine.connect() as connection:
                 raw = cast("Any", connection.connection.dbapi_connection)
                 raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def truncate_wal(self) -> bool:
+        """Leave nothing in SQLite's WAL that was ever in it; nothing is to be done on PostgreSQL, which is True.
+
+        False if it cannot be yet: somebody still reads what was there before. Whoever writes waits meanwhile, so that
+        is not waited for, for long.
+        """
+        if not self.is_sqlite:
+            return True
+        with self._one_writer or nullcontext(), self.engine.connect() as connection:
+            raw = cast("Any", connection.connection.dbapi_connection)
+            raw.execute(f"PRAGMA busy_timeout={TRUNCATING_MS}")
+            try:
+                busy, *_ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        return busy == 0
 
     def dispose(self) -> None:
         """Close every connection."""

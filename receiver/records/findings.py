@@ -63,9 +63,12 @@ class Kept:
     logged_at: str
 
 
-def keep(changing: Changing, tenant: Tenant, finding: Finding) -> Kept:
-    """Add a finding to a change under the lock of the tenant's log: its leaf and its row."""
-    its_id, index = new_id(), changing.head.size + len(changing.leaves)
+def keep(changing: Changing, tenant: Tenant, finding: Finding, entry_id: str | None = None) -> Kept:
+    """Add a finding to a change under the lock of the tenant's log: its leaf and its row.
+
+    Its id is a new one, unless it has to be one that is named elsewhere.
+    """
+    its_id, index = entry_id or new_id(), changing.head.size + len(changing.leaves)
     event = Opening(encoding.canonical(dict(finding.data)), os.urandom(SALT_SIZE))
     delivery = finding.delivery
     opened = None if delivery is None else Opening(delivery.encode(), os.urandom(SALT_SIZE))

@@ -28,9 +28,13 @@ class Changing:
     now: str
     leaves: list[Leaf] = field(default_factory=list[Leaf])
 
-    def tell(self, kind: Kind, facts: Mapping[str, Value]) -> None:
-        """Add a leaf without commitments to what this change logs. `facts` are public for ever: nothing personal."""
-        self.leaves.append(Leaf(kind, new_id(), self.now, dict(facts), None, None))
+    def tell(self, kind: Kind, facts: Mapping[str, Value], entry_id: str | None = None) -> int:
+        """Add a leaf without commitments to what this change logs; its index. `facts` are public for ever.
+
+        So there is nothing personal in them. Its id is a new one, unless it has to be one that is named elsewhere.
+        """
+        self.leaves.append(Leaf(kind, entry_id or new_id(), self.now, dict(facts), None, None))
+        return self.head.size + len(self.leaves) - 1
 
 
 def logging_time(head: Head) -> str:

@@ -19,7 +19,7 @@ export_keys = sa.Table(
     sa.Column("private_key", sa.LargeBinary, nullable=False),  # sealed
 )
 
-_IS_UNDER_WAY = sa.text("state IN ('pending', 'processing')")
+IS_UNDER_WAY = sa.text("state IN ('pending', 'processing')")  # in a query, this finds the index
 
 # What was asked to be exported. Each has an entry of the log, of the same id; all that it holds follows from the log
 # as it was then, so that its file can be made again.
@@ -51,9 +51,10 @@ exports = sa.Table(
     sa.Column("expires_at", sa.Text),
     # Who makes its file now, and until when that counts: it saves work, and nothing rests on it.
     sa.Column("holder", sa.Text),
-    sa.Column("held_until", sa.Text),
+    sa.Column("held_until", sa.Text),  # without a holder: not to be tried again before
+    sa.Column("failures", sa.Integer, nullable=False),  # in a row
     sa.UniqueConstraint("log_id", "log_index"),
-    sa.Index("exports_under_way", "state", sqlite_where=_IS_UNDER_WAY, postgresql_where=_IS_UNDER_WAY),
+    sa.Index("exports_under_way", "state", sqlite_where=IS_UNDER_WAY, postgresql_where=IS_UNDER_WAY),
 )
 
 # Who was given what: an export's file, or the evidence of an entry.
@@ -147,9 +148,16 @@ retention = sa.Table(
     sa.Column("provider", sa.Text, primary_key=True),
     sa.Column("days", sa.Integer, nullable=False),
     sa.Column("set_at", sa.Text, nullable=False),
+    # The last pass over all that was too old, since this was set: when it began, up to when what it went through was
+    # received, and the log's size then. What is older and still there is held, or came later.
+    sa.Column("passed_at", sa.Text),
+    sa.Column("passed_until", sa.Text),
+    sa.Column("passed_log_id", sa.Integer, sa.ForeignKey("logs.id")),
+    sa.Column("passed_size", sa.BigInteger),
 )
 
 __all__ = [
+    "IS_UNDER_WAY",
     "erased",
     "erasures",
     "export_keys",

@@ -269,6 +269,7 @@ taken_up = sa.Table(
 _IS_OPEN = sa.text("due_at IS NOT NULL")
 _IS_TO_ASK = sa.text("issuer_log_id IS NULL AND due_at IS NOT NULL")
 IS_FORK = sa.text("kind = 'fork'")  # in a query, this finds the index, which a parameter may not
+IS_GAP = sa.text("kind = 'gap'")
 
 # One row an event that there is something to check against: what is known of it now.
 checks = sa.Table(
@@ -320,14 +321,15 @@ claims = sa.Table(
     sa.Index("claims_of_gaps", "gap_id"),
 )
 
-# What was found out and logged: cross-checks, gaps, forks and silences. Each has an entry of the log.
+# What was found out and logged: cross-checks, gaps, forks and silences; and what was erased, held and released, with
+# why. Each has an entry of the log.
 findings = sa.Table(
     "findings",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),  # uuid7, also the leaf's id
     sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
     sa.Column("log_index", sa.BigInteger, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),  # cross_check, gap, fork or silence
+    sa.Column("kind", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("source_id", sa.Text, sa.ForeignKey("sources.id")),
     sa.Column("event_id", sa.Text, sa.ForeignKey("deliveries.id"), index=True),
@@ -342,6 +344,7 @@ findings = sa.Table(
     sa.Column("delivery_salt", sa.LargeBinary),
     sa.UniqueConstraint("log_id", "log_index"),
     sa.Index("findings_of_forks", "issuer_log_id", sqlite_where=IS_FORK, postgresql_where=IS_FORK),
+    sa.Index("findings_of_gaps", "issuer_log_id", "issuer_index", sqlite_where=IS_GAP, postgresql_where=IS_GAP),
 )
 
 # The roots that proof bundles named, of logs that cannot be read: the same size must always have the same one.

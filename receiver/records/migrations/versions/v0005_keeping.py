@@ -97,6 +97,11 @@ def upgrade() -> None:
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("days", sa.Integer(), nullable=False),
         sa.Column("set_at", sa.Text(), nullable=False),
+        sa.Column("passed_at", sa.Text(), nullable=True),
+        sa.Column("passed_until", sa.Text(), nullable=True),
+        sa.Column("passed_log_id", sa.Integer(), nullable=True),
+        sa.Column("passed_size", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["passed_log_id"], ["logs.id"]),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
         sa.PrimaryKeyConstraint("tenant_id", "provider"),
     )

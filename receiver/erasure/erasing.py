@@ -1,0 +1,255 @@
+"""Taking openings away, and telling of it: some of what a request asks for, in one change under the log's lock.
+
+    with change(records.database, tenant.log) as changing:
+            done = erase(changing, tenant, order, ids)
+    clear_up(records, done)
+
+What is erased stays in the log, as leaves that nobody can open any more. In its rows all is NULL that an opening is
+made of: data, headers, body and salts, the time that the provider gave, the sentences of breaches (their codes are
+facts). Keyed hashes stay: a replay is still known, and stores nothing. So in one transaction:
+
+    the entry         of kind `erasure`, whose facts name the rows, 1,000 at most; why is only committed to
+    the rows          of deliveries, of what was found about them, and of issuers' entries that tell of the same
+    `erased`          which entry names which row
+    around them       whom they name, what a probe holds of their sources, when they are to be looked at again
+    exports           that hold any of it are made again without it
+
+A crash leaves all of that or nothing. What is in files (exports, answers that wait to be recorded) is removed after the
+commit; a service that starts removes what a crash left of the former, and the latter tell of calls that are erased.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from receiver.erasure.selecting import (
+    Claim,
+    Extent,
+    Selection,
+    Target,
+    claims_with,
+    found_about,
+    gaps_of,
+    opens,
+    parts,
+    words_about,
+)
+from receiver.events import Kind
+from receiver.records import persons
+from receiver.records.findings import Finding, Kept, keep
+from receiver.records.giving import remove_files, withdraw
+from receiver.records.journal import Changing
+from receiver.records.keeping import erased, erasures
+from receiver.records.opening import Records, Tenant
+from receiver.records.pending import Pending
+from receiver.records.tables import attempts, checks, claims, deliveries, findings, held
+
+MOST = 1000
+"""Rows that one entry names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request as its entries tell of it, and how much it takes."""
+
+    id: str
+    """Of its row in `erasures`."""
+    target: Target
+    by: str
+    """An API key's id, `command` or `retention`."""
+    reason: str = field(repr=False)
+    extent: Extent = Extent.ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What a change has erased, and what is to be cleared up after its commit."""
+
+    rows: int = 0
+    """How many its entry names."""
+    taken: int = 0
+    """How many of the first that were given are dealt with."""
+    exports: tuple[str, ...] = ()
+    """The ids of those whose files are out of date."""
+    calls: tuple[str, ...] = ()
+    """The ids of the calls among the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What goes at once: ids of `deliveries`, of `findings`, and entries of issuers' logs."""
+
+    deliveries: Sequence[str]
+    findings: Sequence[str]
+    claims: Sequence[Claim]
+    given: int
+    """How many of those that were given these are."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows that are which an entry names."""
+        return len(self.deliveries) + len(self.findings)
+
+
+def erase(
+    changing: Changing,
+    tenant: Tenant,
+    order: Order,
+    ids: Sequence[str],
+    entries: Sequence[Claim] = (),
+    words: Sequence[str] = (),
+) -> Erased:
+    """Erase the first of these, which are as in a `Selection`: as much as one entry can name, and of one sort.
+
+    With deliveries goes what was found about them; with the last one about an item what is kept about that of issuers'
+    logs, and in words of its holds. What is erased to that extent already is passed over, and if nothing else is left
+    there is no entry.
+    """
+    tx = changing.tx
+    taken = _taken(tx, tenant, order, Selection(ids, entries, words).first(MOST))
+    if taken.rows:
+        kept = _tell(changing, tenant, order, sorted((*taken.deliveries, *taken.findings)))
+        _note(tx, tenant, order, kept, taken)
+    _clear(tx, tenant, order.extent, taken)
+    exports = withdraw(tx, tenant, _places(tx, taken.deliveries)) if taken.deliveries else []
+    if taken.rows:
+        counted = sa.update(erasures).where(erasures.c.id == order.id)
+        tx.execute(counted.values(erased=erasures.c.erased + taken.rows))
+    calls = _ids(tx, attempts.c.id, taken.deliveries) if order.extent is Extent.ALL else []
+    return Erased(taken.rows, taken.given, tuple(exports), tuple(calls))
+
+
+def clear_up(records: Records, done: Erased) -> None:
+    """Remove what is in files of what was erased: only after the commit. Raises OSError."""
+    remove_files(records.settings, done.exports)
+    pending = Pending.of(records)
+    for call in done.calls:
+        pending.drop(call)
+
+
+def let_go_of_held(tx: sa.Connection, source_ids: Sequence[str]) -> None:
+    """Delete what a probe holds of these sources: nobody knows whom or what it is about."""
+    tx.execute(sa.delete(held).where(held.c.source_id.in_(source_ids)))
+
+
+# ---- what goes ------------------------------------------------------------------------------------------------------
+
+
+def _taken(tx: sa.Connection, tenant: Tenant, order: Order, given: Selection) -> _Taken:
+    """As much of it as one entry can name: half of it, and half of that, until it is."""
+    while True:
+        found = {*found_about(tx, given.ids, order.extent), *given.words}
+        goes: set[Claim] = set(given.entries)
+        if order.extent is Extent.ALL:
+            with_them, emptied = claims_with(tx, tenant, given.ids)
+            goes |= with_them
+            found.update(gaps_of(tx, tenant, goes), words_about(tx, tenant, emptied))
+        taken = _Taken(_open(tx, given.ids, order.extent), sorted(found), sorted(goes), given.size)
+        if taken.rows <= MOST:
+            return taken
+        if given.size == 1:  # so much was found about one: that goes first
+            return _Taken((), taken.findings[:MOST], (), 0)
+        given = given.first((given.size + 1) // 2)
+
+
+def _open(tx: sa.Connection, ids: Sequence[str], extent: Extent) -> list[str]:
+    return [
+        its_id
+        for some in parts(ids)
+        for its_id in tx.execute(
+            sa.select(deliveries.c.id).where(deliveries.c.id.in_(some), opens(deliveries, extent))
+        ).scalars()
+    ]
+
+
+def _ids(tx: sa.Connection, column: sa.Column[Any], ids: Sequence[str]) -> list[str]:
+    return [one for some in parts(ids) for one in tx.execute(sa.select(column).where(column.in_(some))).scalars()]
+
+
+def _places(tx: sa.Connection, ids: Sequence[str]) -> list[tuple[int, int]]:
+    """Where these deliveries are: their logs, and their indexes there."""
+    columns = deliveries.c
+    query = sa.select(columns.log_id, columns.log_index)
+    return [(log_id, index) for some in parts(ids) for log_id, index in tx.execute(query.where(columns.id.in_(some)))]
+
+
+# ---- what is told ---------------------------------------------------------------------------------------------------
+
+
+def _tell(changing: Changing, tenant: Tenant, order: Order, ids: Sequence[str]) -> Kept:
+    finding = Finding(
+        kind=Kind.ERASURE,
+        state=order.extent.value,
+        facts={"by": order.by, "erasure": order.id, "ids": list(ids), "target": order.target.value},
+        data={"reason": order.reason},
+    )
+    return keep(changing, tenant, finding)
+
+
+def _note(tx: sa.Connection, tenant: Tenant, order: Order, kept: Kept, taken: _Taken) -> None:
+    its = {
+        "log_id": tenant.log_id,
+        "log_index": kept.log_index,
+        "erasure_id": order.id,
+        "extent": order.extent.value,
+    }
+    tx.execute(sa.insert(erased), [{"entry_id": one, **its} for one in (*taken.deliveries, *taken.findings)])
+
+
+# ---- what is cleared ------------------------------------------------------------------------------------------------
+
+_DELIVERY: dict[str, None] = {"headers": None, "body": None, "delivery_salt": None}
+_EVENT: dict[str, None] = {"event_data": None, "event_salt": None}
+
+
+def _clear(tx: sa.Connection, tenant: Tenant, extent: Extent, taken: _Taken) -> None:
+    is_all = extent is Extent.ALL
+    gone = {**_DELIVERY, **_EVENT} if is_all else _DELIVERY
+    for some in parts(taken.findings):
+        tx.execute(sa.update(findings).where(findings.c.id.in_(some)).values(gone))
+    for some in parts(taken.deliveries):
+        its = sa.update(deliveries).where(deliveries.c.id.in_(some))
+        tx.execute(its.values({**gone, "occurred_at": None} if is_all else gone))
+        if is_all:
+            _clear_around(tx, some)
+    if is_all:
+        _clear_claims(tx, tenant, taken.claims)
+
+
+def _clear_around(tx: sa.Connection, ids: Sequence[str]) -> None:
+    """What else a row has that is made of its data, and what would be looked for with it."""
+    columns = deliveries.c
+    told = tx.execute(sa.select(columns.id, columns.breaches).where(columns.id.in_(ids), columns.breaches.is_not(None)))
+    codes = [{"this": row.id, "codes": without_sentences(row.breaches)} for row in told]
+    if codes:
+        its = sa.update(deliveries).where(columns.id == sa.bindparam("this"))
+        tx.execute(its.values(breaches=sa.bindparam("codes")), codes)
+    tx.execute(sa.update(checks).where(checks.c.event_id.in_(ids)).values(due_at=None))
+    tx.execute(sa.update(attempts).where(attempts.c.id.in_(ids)).values(next_at=None))
+    let_go_of_held(tx, tx.execute(sa.select(columns.source_id).where(columns.id.in_(ids)).distinct()).scalars().all())
+    persons.forget(tx, ids)
+
+
+def without_sentences(breaches: str) -> str:
+    """A row's breaches as they are once it is erased: their codes, which are facts, and no words."""
+    return json.dumps([[code, ""] for code, _ in json.loads(breaches)], separators=(",", ":"))
+
+
+_CLAIM = (
+    sa.update(claims)
+    .where(
+        claims.c.issuer_log_id == sa.bindparam("log"),
+        claims.c.index == sa.bindparam("place"),
+        claims.c.tenant_id == sa.bindparam("tenant"),
+    )
+    .values(entry=None, proof=None, due_at=None)
+)
+
+
+def _clear_claims(tx: sa.Connection, tenant: Tenant, named: Sequence[Claim]) -> None:
+    """The rows stay: what is read of the log once more finds them, and leaves them as they are."""
+    if named:
+        tx.execute(_CLAIM, [{"log": log_id, "place": index, "tenant": tenant.id} for log_id, index in named])
