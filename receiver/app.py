@@ -30,7 +30,12 @@ from receiver.audit.proofs import ProofsController
 from receiver.audit.quarantine import QuarantineController
 from receiver.audit.tiles import TilesController
 from receiver.background import every
+from receiver.erasure.due import Due
+from receiver.erasure.hold_routes import HoldsController
+from receiver.erasure.routes import ErasuresController
 from receiver.errors import EXCEPTION_HANDLERS
+from receiver.exports.making import Maker
+from receiver.exports.routes import ExportsController
 from receiver.health import HealthController, unless_closed
 from receiver.intake.hotpath import HotPath
 from receiver.intake.reprocessing import ReprocessingController
@@ -42,6 +47,7 @@ from receiver.metrics import Metrics
 from receiver.publishing import Publisher
 from receiver.records.apikeys import Uses
 from receiver.records.opening import Records
+from receiver.records.persons import catch_up_all
 from receiver.records.probes import sweep_probes
 from receiver.relay.calls import KEY_HEADER
 from receiver.relay.routes import relay_routes
@@ -50,6 +56,8 @@ from receiver.relay.service import Relay
 SOURCES_EVERY = 0.5
 WAL_EVERY = 0.1
 USES_EVERY = 5.0
+PERSONS_EVERY = 5.0
+ERASING_EVERY = 5.0
 THREADS = 16
 
 
@@ -65,6 +73,8 @@ def create_app(records: Records) -> HotPath:
     uses = Uses(records)
     relay = Relay(records, intake.recorder, metrics)
     assurance = Assurance(records, metrics, tallies.process_id)
+    maker = Maker(records, tallies.process_id)
+    due = Due(records)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
@@ -76,6 +86,7 @@ def create_app(records: Records) -> HotPath:
         intake.recorder.start()
         relay.start()
         assurance.start()
+        maker.start()
         background = [
             asyncio.create_task(publisher.run()),
             asyncio.create_task(tallies.run()),
@@ -83,6 +94,8 @@ def create_app(records: Records) -> HotPath:
             asyncio.create_task(every(SOURCES_EVERY, lambda: asyncio.to_thread(records.reload))),
             asyncio.create_task(every(SOURCES_EVERY, lambda: asyncio.to_thread(sweep_probes, records))),
             asyncio.create_task(every(USES_EVERY, lambda: asyncio.to_thread(uses.note))),
+            asyncio.create_task(every(PERSONS_EVERY, lambda: asyncio.to_thread(catch_up_all, records))),
+            asyncio.create_task(every(ERASING_EVERY, lambda: asyncio.to_thread(due.turn))),
             asyncio.create_task(every(WAL_EVERY, lambda: asyncio.to_thread(records.database.checkpoint_wal))),
         ]
         # What is here now stays: the collector need not look at it again while deliveries come in.
@@ -92,9 +105,11 @@ def create_app(records: Records) -> HotPath:
         try:
             yield
         finally:
+            due.stop()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await maker.stop()
             await assurance.stop()
             await relay.stop()
             await intake.recorder.stop()
@@ -112,9 +127,12 @@ def create_app(records: Records) -> HotPath:
             QuarantineController,
             AttemptsController,
             SubscriptionsController,
+            ErasuresController,
+            HoldsController,
             GapsController,
             IssuerLogsController,
             ReprocessingController,
+            ExportsController,
             ProofsController,
             TilesController,
             HealthController,

@@ -17,7 +17,7 @@ from receiver import providers
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = {".cfg", ".html", ".js", ".json", ".lua", ".mako", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
 
-STAGES = {"intake", "relay", "assurance", "audit", "exports"}
+STAGES = {"intake", "relay", "assurance", "audit", "exports", "erasure"}
 """Each reads what the ones before it recorded; none calls another."""
 
 BELOW = {

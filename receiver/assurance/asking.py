@@ -291,14 +291,14 @@ class Asker:
 
 
 def _overtaken(due: Due) -> Looked:
-    said = "another look was begun, or the source was changed: it is as that leaves it"
+    said = "another look was begun, or it was erased, or the source was changed: it is as that leaves it"
     return Looked(due.event_id, None, due.state, Outcome.OVERTAKEN, said)
 
 
 def _is_still(changing: Changing, case: _Case) -> bool:
-    """Whether the source's events are still checked against the record that was asked."""
+    """Whether the event is not erased, and its source's are still checked against the record that was asked."""
     row = changing.tx.execute(_AGAINST, {"event": case.due.event_id}).one()
-    return (row.check_log, row.issuer_log_id, row.upstream) == (None, None, case.upstream)
+    return (row.check_log, row.issuer_log_id, row.upstream, row.is_erased) == (None, None, case.upstream, False)
 
 
 def _is_documented(target: str) -> bool:
@@ -335,7 +335,13 @@ _ROW: sa.Select[*tuple[Any, ...]] = (
 )
 
 _AGAINST: sa.Select[*tuple[Any, ...]] = (
-    sa.select(checks.c.issuer_log_id.label("check_log"), sources.c.issuer_log_id, sources.c.upstream)
+    sa.select(
+        checks.c.issuer_log_id.label("check_log"),
+        sources.c.issuer_log_id,
+        sources.c.upstream,
+        deliveries.c.event_data.is_(None).label("is_erased"),
+    )
     .join_from(checks, sources, sources.c.id == checks.c.source_id)
+    .join(deliveries, deliveries.c.id == checks.c.event_id)
     .where(checks.c.event_id == sa.bindparam("event"))
 )

@@ -189,7 +189,7 @@ def _shape(row: sa.Row[Any], late: str) -> AttemptShape:
         outcome_log_index=row.outcome_log_index,
         status=row.status,
         ended_at=row.ended_at,
-        idempotency_key=None if erased or row.idempotency is None else _idempotency_key(operation, row),
+        idempotency_key=None if row.headers is None or row.idempotency is None else _idempotency_key(operation, row),
         test=row.test,
         note=_note(operation, row) if outcome == UNKNOWN else None,
         erased=erased,

@@ -8,13 +8,11 @@ from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-from receiver import problems, providers
+from receiver import parameters, problems, providers
 from receiver.access import needs
-from receiver.audit import parameters
 from receiver.audit.attempted import OUTCOMES, Wanted, find_attempt, find_attempts, given_up
-from receiver.audit.events import DEFAULT_LIMIT, MAX_LIMIT
-from receiver.audit.parameters import query
 from receiver.audit.shapes import AttemptList, AttemptShape
+from receiver.parameters import DEFAULT_LIMIT, MAX_LIMIT, query
 from receiver.problems import Problem
 from receiver.records.apikeys import Scope
 from receiver.records.opening import Records, Tenant

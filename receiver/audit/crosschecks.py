@@ -68,7 +68,8 @@ def origin_of(state: bytes) -> str | None:
 
 
 def shape(row: sa.Row[Any], origins: Mapping[str, str]) -> CrossCheckShape:
-    """A row's own."""
+    """A row's own. Of an erased event it is not said which entry of the issuer's log it was checked by."""
+    index = None if row.event_data is None else row.check_index
     found: dict[str, Any] = {} if row.check_found is None else json.loads(row.check_found)
     told: list[dict[str, Any]] = found.get("differences", [])
     return CrossCheckShape(
@@ -76,8 +77,8 @@ def shape(row: sa.Row[Any], origins: Mapping[str, str]) -> CrossCheckShape:
         id=row.check_id,
         by=row.check_by,
         since=row.check_since,
-        issuer_log=None if row.check_index is None else origins.get(row.check_log),
-        issuer_index=row.check_index,
+        issuer_log=None if index is None else origins.get(row.check_log),
+        issuer_index=index,
         late=bool(row.check_late),
         differences=[DifferenceShape(one["field"], one["event"], one["issuer"]) for one in told],
     )

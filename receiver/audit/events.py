@@ -8,19 +8,16 @@ from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-from receiver import problems, providers
+from receiver import parameters, problems, providers
 from receiver.access import needs
-from receiver.audit import parameters, queries
+from receiver.audit import queries
 from receiver.audit.items import reversed_in_all, state_of
-from receiver.audit.parameters import query
 from receiver.audit.shapes import AsOf, EventList, EventShape, ItemShape, ItemState
 from receiver.events import Effect, Item, Via, may_be_one_account
+from receiver.parameters import DEFAULT_LIMIT, MAX_LIMIT, query
 from receiver.problems import Problem
 from receiver.records.apikeys import Scope
 from receiver.records.opening import Records, Tenant
-
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 1000
 
 
 class EventsController(Controller):

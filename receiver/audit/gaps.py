@@ -9,15 +9,13 @@ from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-from receiver import problems, providers
+from receiver import parameters, problems, providers
 from receiver.access import needs
-from receiver.audit import parameters
 from receiver.audit.crosschecks import origin_of
-from receiver.audit.events import DEFAULT_LIMIT, MAX_LIMIT
-from receiver.audit.parameters import query
 from receiver.audit.queries import is_source, logs_of
 from receiver.audit.shapes import GapList, GapShape, ItemShape
 from receiver.events import Claim, Kind, format_time
+from receiver.parameters import DEFAULT_LIMIT, MAX_LIMIT, query
 from receiver.problems import Problem
 from receiver.records.apikeys import Scope
 from receiver.records.opening import Records, Tenant
@@ -165,7 +163,7 @@ def _shape(row: sa.Row[Any]) -> GapShape:
         source=row.source_id,
         provider=row.provider,
         issuer_log=origin_of(bytes(row.followed)) or row.url,
-        issuer_index=row.issuer_index,
+        issuer_index=None if entry is None else row.issuer_index,
         entry=None if entry is None else to_base64(entry),
         item=None if told is None else ItemShape(told.item.type, told.item.id),
         effect=None if told is None else told.effect.value,

@@ -12,9 +12,8 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
-from receiver import problems
+from receiver import parameters, problems
 from receiver.access import needs
-from receiver.audit import parameters
 from receiver.audit.shapes import (
     CheckpointShape,
     ForkShape,

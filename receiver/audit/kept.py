@@ -12,8 +12,18 @@ import sqlalchemy as sa
 
 from receiver.audit.queries import logs_of
 from receiver.events import CrossCheck
+from receiver.records.keeping import erased
 from receiver.records.opening import Tenant
 from receiver.records.tables import checks, claims, deliveries, findings
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedBy:
+    """The entry that tells that an entry was erased: `all` of it, or its `delivery` only, as `extent` says."""
+
+    id: str
+    log_index: int
+    extent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,7 @@ class Kept:
     body: bytes | None
     delivery_salt: bytes | None
     issuer: bytes | None
+    erased_by: ErasedBy | None
 
 
 def find_kept(tx: sa.Connection, tenant: Tenant, entry_id: str) -> Kept | None:
@@ -35,8 +46,20 @@ def find_kept(tx: sa.Connection, tenant: Tenant, entry_id: str) -> Kept | None:
     for query in (_delivery(tenant), _finding(tenant)):
         row = tx.execute(query, {"id": entry_id}).one_or_none()
         if row is not None:
-            return _kept(row)
+            told = tx.execute(_ERASED_BY, {"id": entry_id}).first()
+            return _kept(row, None if told is None else ErasedBy(*told))
     return None
+
+
+# Of several the one that took most; in their order, `all` comes first.
+_ERASED_BY = (
+    sa.select(findings.c.id, erased.c.log_index, erased.c.extent)
+    .join_from(
+        erased, findings, sa.and_(findings.c.log_id == erased.c.log_id, findings.c.log_index == erased.c.log_index)
+    )
+    .where(erased.c.entry_id == sa.bindparam("id"))
+    .order_by(erased.c.extent, erased.c.log_id, erased.c.log_index)
+)
 
 
 def _delivery(tenant: Tenant) -> sa.Select[*tuple[Any, ...]]:
@@ -73,7 +96,7 @@ def _is_claim(table: sa.Table, tenant: Tenant) -> sa.ColumnElement[bool]:
     return sa.and_(columns.tenant_id == tenant.id, *named)
 
 
-def _kept(row: sa.Row[Any]) -> Kept:
+def _kept(row: sa.Row[Any], erased_by: ErasedBy | None) -> Kept:
     headers: list[list[str]] = json.loads(row.headers or "[]")
     return Kept(
         log_id=row.log_id,
@@ -83,7 +106,9 @@ def _kept(row: sa.Row[Any]) -> Kept:
         headers=tuple((name, value) for name, value in headers),
         body=_bytes(row.body),
         delivery_salt=_bytes(row.delivery_salt),
-        issuer=_bytes(row.proof),
+        # What the issuer's log says of it is its data once more, where it is kept for another event.
+        issuer=None if row.event_data is None else _bytes(row.proof),
+        erased_by=erased_by,
     )
 
 

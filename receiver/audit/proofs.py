@@ -4,6 +4,7 @@ import asyncio
 import math
 from typing import Annotated, Any
 
+import sqlalchemy as sa
 from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
@@ -13,13 +14,15 @@ from receiver import problems
 from receiver.access import needs
 from receiver.answer import OrText
 from receiver.audit.kept import Kept, find_kept
-from receiver.audit.parameters import HASH, invalid, no_event, number, only_known, query
-from receiver.audit.parameters import event_id as checked_id
-from receiver.audit.shapes import ConsistencyProof, EvidenceShape, InclusionProof, OpeningShape
+from receiver.audit.shapes import ConsistencyProof, ErasedShape, EvidenceShape, InclusionProof, OpeningShape
+from receiver.parameters import HASH, invalid, no_event, number, only_known, query
+from receiver.parameters import event_id as checked_id
 from receiver.problems import Problem
 from receiver.publishing import Publisher
-from receiver.records.apikeys import Scope
+from receiver.records.apikeys import ApiKey, Scope
+from receiver.records.giving import give
 from receiver.records.opening import Records, Tenant
+from receiver.records.tables import deliveries, findings
 from translog.canonical import to_base64
 from translog.evidence import Delivery, Evidence, Opening
 from translog.log import Log
@@ -91,8 +94,10 @@ class ProofsController(Controller):
         summary="What proves an event, offline",
         description="A C2SP tlog-proof as text (`translog verify` reads it), or its members with `Accept: "
         "application/json`. The id may also be that of a mismatch, of a quarantined delivery, of a call that was "
-        "passed on, of what tells of its outcome, or of a cross-check, a gap, a fork or a silence. What the issuer's "
-        "log confirms comes with the issuer's own proof.",
+        "passed on, of what tells of its outcome, or of a cross-check, a gap, a fork, a silence, an erasure, a hold or "
+        "its release. What the issuer's log confirms comes with the issuer's own proof. Of what is erased nothing is "
+        "opened; `erased_by`, or the header `X-Rescind-Erased-By`, names the entry that says so. It is noted who is "
+        "given what opens an entry.",
         media_type="text/plain",
         responses={
             200: ResponseSpec(EvidenceShape, description="The evidence", generate_examples=False),
@@ -113,13 +118,18 @@ class ProofsController(Controller):
             log = await asyncio.to_thread(records.log, kept.log_id)
             if kept.log_index >= log.published_size:
                 raise Problem(404, f"{log.origin} was closed before it signed a checkpoint that covers this event")
+        key: ApiKey = request.state.api_key
+        kept = await asyncio.to_thread(_given, records, tenant, event_id, key.id)
         shape = await asyncio.to_thread(_evidence, log, kept)
         if request.accept.best_match(["text/plain", "application/json"], default="text/plain") == "application/json":
             return Response(shape, media_type="application/json")
         return Response(
             shape.tlog_proof.encode(),
             media_type="text/plain",
-            headers={"content-disposition": f'attachment; filename="{event_id}.tlog-proof"'},
+            headers={
+                "content-disposition": f'attachment; filename="{event_id}.tlog-proof"',
+                **({} if shape.erased_by is None else {"x-rescind-erased-by": shape.erased_by.id}),
+            },
         )
 
 
@@ -173,6 +183,20 @@ def _kept(records: Records, tenant: Tenant, event_id: str) -> Kept | None:
         return find_kept(tx, tenant, event_id)
 
 
+def _given(records: Records, tenant: Tenant, entry_id: str, given_to: str) -> Kept:
+    """What is kept for the evidence, after it was noted who is given it, if it opens anything."""
+    with records.database.write() as tx:
+        # Locked against whoever erases it: of the two one comes first, and then the other knows.
+        for table in (deliveries, findings):
+            tx.execute(sa.select(table.c.id).where(table.c.id == entry_id).with_for_update(read=True))
+        kept = find_kept(tx, tenant, entry_id)
+        if kept is None:
+            raise no_event(entry_id)
+        if kept.event_data is not None or kept.body is not None or kept.issuer is not None:
+            give(tx, tenant, given_to, entry_id=entry_id)
+    return kept
+
+
 def _evidence(log: Log, kept: Kept) -> EvidenceShape:
     published = log.published
     hashes, leaf, root = log.inclusion_proof(kept.log_index, published.size)
@@ -193,7 +217,16 @@ def _evidence(log: Log, kept: Kept) -> EvidenceShape:
         checkpoint=published.note.decode(),
     )
     issuer = None if kept.issuer is None else to_base64(kept.issuer)
-    return EvidenceShape(proof, to_base64(entry), _opening(event), _opening(delivery), issuer, file.decode())
+    by = kept.erased_by
+    return EvidenceShape(
+        proof=proof,
+        entry=to_base64(entry),
+        event=_opening(event),
+        delivery=_opening(delivery),
+        issuer=issuer,
+        erased_by=None if by is None else ErasedShape(by.id, by.log_index, by.extent),
+        tlog_proof=file.decode(),
+    )
 
 
 def _opening(opening: Opening | None) -> OpeningShape | None:

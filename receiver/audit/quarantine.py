@@ -7,13 +7,11 @@ from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-from receiver import problems, providers
+from receiver import parameters, problems, providers
 from receiver.access import needs
-from receiver.audit import parameters
-from receiver.audit.events import DEFAULT_LIMIT, MAX_LIMIT
-from receiver.audit.parameters import FLAGS, query
 from receiver.audit.quarantined import REASONS, Wanted, find_delivery, find_quarantined
 from receiver.audit.shapes import QuarantinedDelivery, QuarantinedList
+from receiver.parameters import DEFAULT_LIMIT, FLAGS, MAX_LIMIT, query
 from receiver.problems import Problem
 from receiver.records.apikeys import Scope
 from receiver.records.opening import Records, Tenant

@@ -149,14 +149,27 @@ class OpeningShape:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasedShape:
+    """The entry that tells of an erasure, whose evidence proves it: of `all`, or of the `delivery` only."""
+
+    id: str
+    log_index: int
+    extent: str
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceShape:
-    """The members of an evidence file, for those who would rather not parse it; `tlog_proof` is the file."""
+    """The members of an evidence file, for those who would rather not parse it; `tlog_proof` is the file.
+
+    What is erased is null, and `erased_by` names the entry that says so.
+    """
 
     proof: InclusionProof
     entry: str
     event: OpeningShape | None
     delivery: OpeningShape | None
     issuer: str | None
+    erased_by: ErasedShape | None
     tlog_proof: str
 
 
@@ -211,7 +224,8 @@ class QuarantinedDelivery(QuarantinedShape):
 class GapShape:
     """An entry of an issuer's log that no delivery announced in time. `entry` is that entry, in base64.
 
-    What it says of an act follows; `seen_at` is when it was read. The log's index and leaf are of our own entry.
+    Once it is erased, that is null, and so is where it is in that log. What it says of an act follows; `seen_at` is
+    when it was read. The log's index and leaf are of our own entry.
     """
 
     id: str
@@ -219,7 +233,7 @@ class GapShape:
     source: str
     provider: str
     issuer_log: str
-    issuer_index: int
+    issuer_index: int | None
     entry: str | None
     item: ItemShape | None
     effect: str | None

@@ -4,13 +4,18 @@ import click
 
 from receiver.cli.credential import credential
 from receiver.cli.demo import demo
+from receiver.cli.erase import erase
+from receiver.cli.export import export
+from receiver.cli.hold import hold
 from receiver.cli.issuer_log import issuer_log
 from receiver.cli.keys import key, log_key
 from receiver.cli.maintenance import fsck, init, migrate, recover
+from receiver.cli.person import person
 from receiver.cli.probe import probe
 from receiver.cli.quarantine import quarantine
 from receiver.cli.reconcile import reconcile
 from receiver.cli.relay import relay
+from receiver.cli.retention import retention_
 from receiver.cli.sandbox import sandbox, sandbox_log_key
 from receiver.cli.serving import serve
 from receiver.cli.settle import settle
@@ -30,16 +35,21 @@ for command in (credential, disable, enable, probe, rotate_, set_):
 relay.add_command(settle)
 for command in (
     demo,
+    erase,
+    export,
     fsck,
+    hold,
     init,
     issuer_log,
     key,
     log_key,
     migrate,
+    person,
     quarantine,
     reconcile,
     recover,
     relay,
+    retention_,
     sandbox,
     sandbox_log_key,
     serve,

@@ -8,6 +8,8 @@ import httpx2
 from receiver.demo.service import must_be
 from receiver.events import CrossCheck, Effect, Item, Via
 
+_EXPORTS = "/v1/exports"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -68,7 +70,7 @@ class Gap:
 
 
 class Auditor:
-    """Asks with a key of the scope `audit`."""
+    """Asks with a key of the scopes `audit` and `export`."""
 
     def __init__(self, client: httpx2.Client, url: str, key: str) -> None:
         self._client = client
@@ -101,6 +103,21 @@ class Auditor:
     def evidence(self, delivery_id: str) -> bytes:
         """The evidence of an event, or of a call's intent: a tlog-proof. Waits until a checkpoint covers it."""
         return self._get(evidence_path(delivery_id)).content
+
+    def ask_for_export(self, since: str, until: str) -> str:
+        """Ask for all events of a period (RFC 3339); the export's id."""
+        asked = {"since": since, "until": until}
+        answer = self._client.post(self._url + _EXPORTS, headers=self._headers, json=asked)
+        must_be("the status of an export that is asked for", answer.status_code, 202)
+        return answer.json()["id"]
+
+    def export_state(self, export_id: str) -> str:
+        """How far it is: `completed` once it has a file."""
+        return self._get(f"{_EXPORTS}/{export_id}").json()["state"]
+
+    def download(self, export_id: str) -> bytes:
+        """Its file."""
+        return self._get(f"{_EXPORTS}/{export_id}/download").content
 
     def _get(self, path: str) -> httpx2.Response:
         answer = self._client.get(self._url + path, headers=self._headers)

@@ -21,7 +21,10 @@ from receiver.sandbox.issuers import Issuer, issuers
 GRACE = 4
 """Seconds that a notice and the issuer's entry of it may be apart: enough for any of them, and soon over."""
 
-_KEYS = (("key", "create", "operator", "--scopes", "operate"), ("key", "create", "auditor", "--scopes", "audit"))
+_KEYS = (
+    ("key", "create", "operator", "--scopes", "operate"),
+    ("key", "create", "auditor", "--scopes", "audit,export"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def _make(teller: Teller, folder: Path, playing: Sequence[Issuer], upstream: str
     sources = dict(zip((issuer.name for issuer in playing), answers, strict=False))
 
     teller.ran(*map(_typed, _KEYS))
-    teller.done("the operator may pass calls on; the auditor may ask, and change nothing")
+    teller.done("the operator may pass calls on; the auditor may ask and export")
     teller.ran("receiver log-key", f"ISSUER_VKEY=$(receiver sandbox-log-key --data {SANDBOX})")
     teller.done("the vkeys of both logs, ours and the issuers': proofs are verified with them")
     options = shlex.join(log).replace(upstream, "$SANDBOX").replace(issuer_vkey, "$ISSUER_VKEY")

@@ -14,6 +14,7 @@ import httpx2
 
 from receiver import providers
 from receiver.demo.auditor import Auditor, Call, Event, Known, evidence_path, item_path
+from receiver.demo.exporting import BUNDLE, export
 from receiver.demo.playing import Played, Player, another, expected, naming
 from receiver.demo.proving import ANSWER, Prover
 from receiver.demo.service import PATIENCE, DemoError, must_be, until
@@ -58,6 +59,7 @@ def tell(teller: Teller, stage: Stage, *, goes_on: bool) -> None:
         other = next(one.events[0] for one in played if one.scene.item != proven.scene.item)
         teller.chapter("5. The proof of a call, verified offline with nothing but the two logs' vkeys")
         Prover(teller, auditor, stage).prove(proven, call, event, other)
+        export(teller, auditor, stage)
     if goes_on:
         show_where(teller, stage, proven, event)
 
@@ -193,7 +195,7 @@ def _tell_gaps(teller: Teller, stage: Stage, auditor: Auditor, untold: Sequence[
 
 def show_where(teller: Teller, stage: Stage, played: Played, event: Event) -> None:
     """Where to look while the services go on."""
-    teller.chapter("6. It is yours until Ctrl-C. In another terminal:")
+    teller.chapter("7. It is yours until Ctrl-C. In another terminal:")
     url, folder = stage.receiver.url, stage.folder
     asking = f'curl -sH "Authorization: Bearer $KEY" {url}'
     translog = Path(sys.executable).with_name("translog")
@@ -212,8 +214,10 @@ def show_where(teller: Teller, stage: Stage, played: Played, event: Event) -> No
     teller.offer("The calls that passed through:", f"{asking}/v1/attempts")
     teller.offer(f"The state of the {played.scene.item.type}:", asking + item_path(played.provider, played.scene.item))
     teller.offer(f"The evidence of entry {event.index}:", asking + evidence_path(event.id))
+    bundle = f'{translog} verify {folder / BUNDLE} --key "$VKEY"'
     verify = f'{translog} verify {folder / ANSWER} --key "$VKEY" --issuer-key "$ISSUER_VKEY"'
     teller.offer("What that shows, and what it does not:", verify)
+    teller.offer("The same of all that was exported:", bundle)
     teller.offer(
         "How the issuers' log stands, and what nobody was told of:", f"{asking}/v1/issuer-logs", f"{asking}/v1/gaps"
     )

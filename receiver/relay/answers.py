@@ -15,17 +15,21 @@ from msgspec.structs import replace
 from receiver import providers
 from receiver.intake.recorder import Recorder, Unavailable
 from receiver.intake.submission import Outcome, Submission
-from receiver.records.attempts import Attempt, load_attempt
+from receiver.records.attempts import Attempt, is_erased, load_attempt
 from receiver.records.opening import Records, RecordsError, Tenant
+from receiver.records.pending import Held, Pending
 from receiver.records.sources import relay_source
 from receiver.relay import entries
 from receiver.relay.entries import Party
-from receiver.relay.pending import FOLDER, Held, Pending
 
 AGAIN_EVERY = 1.0  # seconds between two tries to record what is held
 WITHIN = 2.0  # seconds that a caller waits for an answer to be recorded, before it is held
 
 _log = logging.getLogger(__name__)
+
+
+class _ErasedError(RecordsError):
+    """The call that an answer belongs to is erased."""
 
 
 class Answers:
@@ -34,7 +38,7 @@ class Answers:
     def __init__(self, records: Records, recorder: Recorder) -> None:
         self._records = records
         self._recorder = recorder
-        self._pending = Pending(records.settings.data / FOLDER, records.vault)
+        self._pending = Pending.of(records)
         self._held: dict[str, Held] = {}
         self._said: set[str] = set()
         self._recording: set[asyncio.Task[Outcome]] = set()
@@ -77,11 +81,22 @@ class Answers:
                     party, attempt = await asyncio.to_thread(_called, self._records, held)
                     await self._recorder.record(_told(party, attempt, held))
                     await asyncio.to_thread(self._pending.drop, held.attempt_id)
+                except _ErasedError:
+                    await self._forget(held)
                 except Exception as error:  # noqa: BLE001  (whatever is wrong with one, the others are to be recorded)
                     self._say(held, _plain(error))
                 else:
                     del self._held[held.attempt_id]
                     self._said.discard(held.attempt_id)
+
+    async def _forget(self, held: Held) -> None:
+        """Keep nothing more of an answer whose call was erased."""
+        try:
+            await asyncio.to_thread(self._pending.drop, held.attempt_id)
+        except OSError as failure:
+            self._say(held, _plain(failure))
+        else:
+            del self._held[held.attempt_id]
 
     def close(self) -> None:
         """Wait for the files."""
@@ -120,10 +135,13 @@ def _told(party: Party, attempt: Attempt, held: Held) -> Submission:
 
 
 def _called(records: Records, held: Held) -> tuple[Party, Attempt]:
-    """Whose call an answer belongs to, and which. Raises RecordsError if it is not there any more."""
+    """Whose call an answer belongs to, and which. Raises RecordsError if it is not there any more, or erased."""
     party = find_party(records, records.tenant(held.tenant), held.source_id)
     with records.database.read() as tx:
         attempt = load_attempt(tx, party.provider, held.attempt_id)
+        gone = attempt is None and is_erased(tx, held.attempt_id)
+    if gone:
+        raise _ErasedError("its intent is erased")
     if attempt is None:
         raise RecordsError("its intent is not there")
     return party, attempt

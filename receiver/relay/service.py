@@ -31,7 +31,7 @@ from receiver.relay import entries
 from receiver.relay.answers import Answers
 from receiver.relay.calls import Outgoing
 from receiver.relay.entries import LATE, SETTLE_MARGIN, Party
-from receiver.relay.pending import Held
+from receiver.records.pending import Held
 from receiver.relay.settling import Settler
 from receiver.upstream import Answer, NotSent, Unknown, Upstream, without
 

@@ -16,9 +16,12 @@ from receiver import app
 from receiver.assurance.subscribing import Subscribe, subscribe
 from receiver.events import Effect, Item, format_time
 from receiver.records.apikeys import create_key, list_keys, parse_scopes, revoke_key
+from receiver.records.keeping import exports
 from receiver.records.opening import Records
 from receiver.records.tables import api_keys
 from tests.receiver.claims import Issuer, check, forked
+from tests.receiver.exported import exported
+from tests.receiver.holding import acting, hold
 from tests.receiver.passed_on import Calls
 from tests.receiver.service import Service, problem, receipt_id, revoked, running, settings_in, until
 from translog.merkle import leaf_hash
@@ -217,7 +220,7 @@ ANOTHER = "tenant-alpha"
 @pytest.fixture(scope="module")
 def theirs(either_service: Service) -> Theirs:
     """A tenant with an event, a mismatch, a test, a delivery in quarantine, a call that was passed on, a gap, an
-    issuer's log that has forked, and a subscription.
+    issuer's log that has forked, a subscription, an export, an event that is erased, and a hold.
     """
     receipt, account, kind = receipt_id(), receipt_id(), "alpha_receipt"
     sender = either_service.add_source(ANOTHER, account=account)
@@ -239,9 +242,19 @@ def theirs(either_service: Service) -> Theirs:
     tenant = either_service.records.tenant(ANOTHER)
     subscription = subscribe(either_service.records, tenant, asked, resolve=somewhere).subscription
     either_service.until_published(ANOTHER)
+    export = exported(either_service, ANOTHER)
+    with either_service.records.database.read() as tx:
+        exporter = tx.execute(sa.select(exports.c.asked_by).where(exports.c.id == export)).scalar_one()
+    gone = sender.post(revoked(**members)).json()["event_id"]
+    either_service.until_published(ANOTHER)
+    operator = either_service.key("audit,operate", ANOTHER)
+    assert get(either_service, f"/v1/events/{gone}/evidence", operator).status_code == 200
+    asked_for = {"event_id": gone, "reason": "asked for"}
+    erasure = either_service.client.post("/v1/erasures", json=asked_for, headers=operator).json()["id"]
+    held = hold(either_service.records, acting(either_service.records, "Ann", ANOTHER), source=sender.source_id)
     rows = [*sender.rows(), *tests.rows()]
     hashes = [leaf_hash(either_service.entry(row.log_index, ANOTHER)).hex() for row in rows]
-    found = (gap, subscription.id, *naming, *(issuer.id for issuer in issuers))
+    found = (gap, subscription.id, export, exporter, erasure, held.id, *naming, *(issuer.id for issuer in issuers))
     own = (receipt, account, kind, sender.source_id, tests.source_id, *(row.id for row in rows), *hashes, *found)
     return Theirs(
         either_service.key("audit,export,operate,admin", ANOTHER),

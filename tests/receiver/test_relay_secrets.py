@@ -12,7 +12,7 @@ import pytest
 
 import receiver.records.engine
 from receiver import providers
-from receiver.relay.pending import FOLDER, Held, Pending
+from receiver.records.pending import FOLDER, Held, Pending
 from tests.postgres import Cluster
 from tests.receiver.open_calls import NOBODY
 from tests.receiver.operations import EXAMPLES

@@ -27,6 +27,13 @@ OPERATIONS = {
     "changeSubscription": ("PATCH", "/v1/subscriptions/{subscription_id}"),
     "removeSubscription": ("DELETE", "/v1/subscriptions/{subscription_id}"),
     "replaySubscription": ("POST", "/v1/subscriptions/{subscription_id}/replay"),
+    "erase": ("POST", "/v1/erasures"),
+    "listErasures": ("GET", "/v1/erasures"),
+    "getErasure": ("GET", "/v1/erasures/{erasure_id}"),
+    "listHolds": ("GET", "/v1/holds"),
+    "placeHold": ("POST", "/v1/holds"),
+    "getHold": ("GET", "/v1/holds/{hold_id}"),
+    "releaseHold": ("POST", "/v1/holds/{hold_id}/release"),
     "listEvents": ("GET", "/v1/events"),
     "getEvent": ("GET", "/v1/events/{event_id}"),
     "getEvidence": ("GET", "/v1/events/{event_id}/evidence"),
@@ -43,6 +50,10 @@ OPERATIONS = {
     "getFork": ("GET", "/v1/issuer-logs/{log_id}/fork"),
     "proveInclusion": ("GET", "/v1/log/proofs/inclusion"),
     "proveConsistency": ("GET", "/v1/log/proofs/consistency"),
+    "listExports": ("GET", "/v1/exports"),
+    "askForExport": ("POST", "/v1/exports"),
+    "getExport": ("GET", "/v1/exports/{export_id}"),
+    "downloadExport": ("GET", "/v1/exports/{export_id}/download"),
     "readLog": ("GET", "/log/{tenant_name}/{resource}"),
     "isLive": ("GET", "/health/live"),
     "isReady": ("GET", "/health/ready"),
@@ -116,6 +127,7 @@ def test_the_page_lists_every_operation() -> None:
 
     assert {(method, shown(path)) for method, path in OPERATIONS.values()} == listed - {
         ("HEAD", "/log/{}/{}"),
+        ("HEAD", "/v1/exports/{}/download"),
         ("GET", "/schema"),
     }
 
@@ -162,7 +174,7 @@ def test_every_operation_says_what_it_answers(schema: dict[str, Any]) -> None:
     for _, _, operation in operations(schema):
         assert operation["summary"]
         assert operation["tags"]
-        assert {"200", "201"} & operation["responses"].keys()
+        assert {"200", "201", "202"} & operation["responses"].keys()
         for status, response in operation["responses"].items():
             assert re.fullmatch("[1-5][0-9]{2}", status)
             assert response["description"]

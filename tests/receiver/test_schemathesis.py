@@ -19,7 +19,10 @@ import schemathesis
 
 from receiver.events import Effect, Item
 from tests.receiver.claims import ORGANIZATION, Issuer, check, forked
+from tests.receiver.erasing import erase
+from tests.receiver.exported import exported
 from tests.receiver.five import FIVE, PARTIES, PartySender
+from tests.receiver.holding import acting, hold
 from tests.receiver.passed_on import Calls
 from tests.receiver.service import Service, running, settings_in
 from tests.receiver.subscribers import subscribe
@@ -40,6 +43,13 @@ NOT_ALL_IN_THE_SCHEMA = {
     "addSubscription": "which URLs may be called depends on the operator, a secret is base64, and an index in the log",
     "changeSubscription": "the same, and something has to be changed",
     "replaySubscription": "what was passed on so far depends on the log",
+    "listExports": "a cursor is what an earlier answer gave",
+    "askForExport": "a period ends after it begins, and not after now",
+    "listErasures": "a cursor is what an earlier answer gave",
+    "erase": "exactly one thing is erased, whose provider or kind has to be known, and a reason is not blank",
+    "listHolds": "a cursor is what an earlier answer gave",
+    "placeHold": "exactly one thing is held, which has to be known, and a reason is not blank",
+    "releaseHold": "a reason is not blank, and a hold is released once",
 }
 """Operations that refuse what the schema would let through, each with the rule that it has no words for. Of these alone
 it is not checked that whatever is valid by the schema is accepted. Every other check is made of all of them."""
@@ -93,6 +103,10 @@ def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str
     refused = calls.refused(calls.begin()).id
     # Many: each is removed in a while.
     subscriptions = [subscribe(service.records, UNUSED, "fork").subscription.id for _ in range(60)]
+    ann = acting(service.records, "Ann")
+    holds = [hold(service.records, ann, provider="capillary").id for _ in range(60)]
+    erasure = erase(service.records, item={"provider": "thanx", "type": "job", "id": "unknown"}).id
+    export = exported(service)
     issuer = Issuer(service.records)
     issuer.source("scrip", ORGANIZATION)
     issuer.says("scrip", Effect.REVERSED, Item("redemption", issuer.origin), account=ORGANIZATION)
@@ -111,6 +125,9 @@ def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str
         "path.log_id": [issuer.id, "nothing"],
         "path.quarantine_id": [*quarantined, events[0], "nothing"],
         "path.subscription_id": [*subscriptions, "nobody"],
+        "path.hold_id": [*holds, "nothing"],
+        "path.erasure_id": [erasure, "nothing"],
+        "path.export_id": [export, "nothing"],
         "path.provider": ["capillary", "capillary", "nobody"],
         "path.item_type": [FIVE["capillary"].item_type],
         "path.item_id": [items["capillary"], "nothing"],
@@ -120,6 +137,10 @@ def what_is_there(service: Service, senders: dict[str, PartySender]) -> dict[str
         "query.cursor": [page["next_cursor"], attempts[1]],
         "body.name": ["one", "another"],
         "body.url": [UNUSED],
+        "body.reason": ["asked for"],
+        "body.person": ["email:jane@example.com"],
+        "body.since": ["2026-07-01T00:00:00Z"],
+        "body.until": ["2026-10-01T00:00:00Z"],
         "body.provider": ["thanx", "voucherify"],  # their schemes are documented, and need not be given
     }
 

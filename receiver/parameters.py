@@ -18,6 +18,10 @@ from receiver.documents import is_uuid
 from receiver.events import Effect, Item, Via, format_time, parse_time
 from receiver.problems import Problem
 
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 1000
+"""How many things a page of a list has."""
+
 CROSS_CHECKS = ("pending", "confirmed", "contradicted", "absent", "none")
 BASES = ("received", "occurred", "logged")
 FLAGS = ("true", "false")
