@@ -15,13 +15,12 @@ facts). Keyed hashes stay: a replay is still known, and stores nothing. So in on
     exports           that hold any of it are made again without it
 
 A crash leaves all of that or nothing. What is in files (exports, answers that wait to be recorded) is removed after the
-commit; a service that starts removes what a crash left of the former, and the latter tell of calls that are erased.
+commit; a service that starts removes what a crash has left of these.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -39,6 +38,7 @@ from receiver.erasure.selecting import (
 )
 from receiver.events import Kind
 from receiver.records import persons
+from receiver.records.attempts import is_erased
 from receiver.records.findings import Finding, Kept, keep
 from receiver.records.giving import remove_files, withdraw
 from receiver.records.journal import Changing
@@ -74,8 +74,6 @@ class Erased:
     """How many of the first that were given are dealt with."""
     exports: tuple[str, ...] = ()
     """The ids of those whose files are out of date."""
-    calls: tuple[str, ...] = ()
-    """The ids of the calls among the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +116,23 @@ def erase(
     if taken.rows:
         counted = sa.update(erasures).where(erasures.c.id == order.id)
         tx.execute(counted.values(erased=erasures.c.erased + taken.rows))
-    calls = _ids(tx, attempts.c.id, taken.deliveries) if order.extent is Extent.ALL else []
-    return Erased(taken.rows, taken.given, tuple(exports), tuple(calls))
+    return Erased(taken.rows, taken.given, tuple(exports))
 
 
 def clear_up(records: Records, done: Erased) -> None:
     """Remove what is in files of what was erased: only after the commit. Raises OSError."""
     remove_files(records.settings, done.exports)
+    drop_answers(records)
+
+
+def drop_answers(records: Records) -> None:
+    """Forget the answers that wait to be recorded and whose calls are erased; there are few of these, if any."""
     pending = Pending.of(records)
-    for call in done.calls:
-        pending.drop(call)
+    if waiting := pending.calls():
+        with records.database.read() as tx:
+            gone = [call for call in waiting if is_erased(tx, call)]
+        for call in gone:
+            pending.drop(call)
 
 
 def let_go_of_held(tx: sa.Connection, source_ids: Sequence[str]) -> None:
@@ -163,10 +168,6 @@ def _open(tx: sa.Connection, ids: Sequence[str], extent: Extent) -> list[str]:
             sa.select(deliveries.c.id).where(deliveries.c.id.in_(some), opens(deliveries, extent))
         ).scalars()
     ]
-
-
-def _ids(tx: sa.Connection, column: sa.Column[Any], ids: Sequence[str]) -> list[str]:
-    return [one for some in parts(ids) for one in tx.execute(sa.select(column).where(column.in_(some))).scalars()]
 
 
 def _places(tx: sa.Connection, ids: Sequence[str]) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ from msgspec import Meta
 
 from receiver import providers
 from receiver.documents import MAX_ID, MAX_TYPE, is_uuid
-from receiver.erasure.erasing import MOST, Erased, Order, clear_up, erase, let_go_of_held
+from receiver.erasure.erasing import MOST, Erased, Order, clear_up, drop_answers, erase, let_go_of_held
 from receiver.erasure.holds import first_hold
 from receiver.erasure.selecting import Selection, Target, Wanted, gaps_of, select
 from receiver.events import Item, format_time, new_id
@@ -99,8 +99,9 @@ class Ask:
 def ask(records: Records, tenant: Tenant, asked: Ask, by: str = "command", seconds: float | None = None) -> str:
     """Keep a request and do it, all of it or for so many seconds; its id. `by` is an API key's id, or `command`.
 
-    Raises ErasureError, NoSuchEventError; HeldError once it is kept; and SQLAlchemy's errors: what is erased by then
-    stays so, and the rest of it is done later.
+    Raises ErasureError, NoSuchEventError; HeldError once it is kept; SQLAlchemy's errors, and StoreError if nothing may
+    be written to the log any more; OSError for a file that cannot be removed. What is erased by then stays so, and the
+    rest of it is done later.
     """
     reason = asked.reason
     if not reason.strip() or len(reason) > MAX_REASON or not _can_be_kept(reason):
@@ -200,7 +201,11 @@ def run_held(records: Records, tenant: Tenant, is_over: Callable[[], bool] = lam
 
 
 def complete(records: Records, erasure_id: str) -> bool:
-    """Say that a request is done of which nothing is left; False if SQLite's write-ahead log may still have some."""
+    """Say that a request is done of which nothing is left; False if SQLite's write-ahead log may still have some.
+
+    Raises as `ask` does.
+    """
+    drop_answers(records)  # which a crash may have left
     if not any(records.database.truncate_wal() for _ in range(_TRIES)):
         return False
     done = sa.update(erasures).where(erasures.c.id == erasure_id, erasures.c.state != COMPLETED)

@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from importlib import import_module, util
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -47,7 +47,6 @@ COLUMNS = re.findall(
     """index id logged_at received_at kind provider source event effect via scheme item_type item_id account operation
     occurred_at extent amount quantity reason breaches cross_check test erased""",
 )
-LEAF = {"delivery", "event", "facts", "id", "kind", "logged_at", "v"}
 ASKED = {"basis", "by", "parquet", "providers", "since", "tests", "until"}
 COUNTED = {"deliveries", "duplicate", "ignored", "mismatch", "quarantined", "recorded"}
 REASONS = ("mismatches", "other_providers", "outside", "quarantined", "tests")
@@ -57,6 +56,12 @@ BLOCK, MANY = 2048, 20_000  # entries that are one node of the tree; from how ma
 PER_FILE, AT_ONCE = 100_000, 1 << 26  # payloads to a file; bytes that are read at once
 FULL = 0xFFFFFFFF  # what needs 64 bits in a ZIP
 INNER, OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))  # of HMAC
+LEAF = re.compile(
+    rb'\{"delivery":(?:"([0-9a-f]{64})"|null),"event":(?:"([0-9a-f]{64})"|null),"facts":(\{.*\}),'
+    rb'"id":"([0-9a-f-]{36})","kind":"([a-z_]+)","logged_at":"([0-9T:.Z-]{27})","v":1\}'
+)
+RECEIVED = re.compile(rb'(?<="received_at":")[0-9T:.Z-]{27}(?=")')
+FORMULA = frozenset("=+-@\t\r")
 END = ("", b"")  # of lines
 Span: TypeAlias = tuple[int, int]
 Key: TypeAlias = tuple[str, bytes, bytes]
@@ -97,6 +102,23 @@ def canonical(text: bytes) -> Any:
     value = _read_json(text.decode())
     is_so = _write_json(value).encode() == text and (text.isascii() or not _FOREIGN.search(text))
     return value if is_so else _refuse("JSON that is not canonical")
+
+
+@cache
+def _canonical(text: bytes) -> Any:
+    return canonical(text)
+
+
+def read_leaf(entry: bytes) -> dict[str, Any]:
+    """What a leaf says. Most have facts like others' but for one time: what is like is read once."""
+    found = LEAF.fullmatch(entry) or _refuse("an entry that is no leaf")
+    shape, times = RECEIVED.subn(b"", found[3])
+    time = {"received_at": RECEIVED.findall(found[3])[0].decode()} if times else {}
+    facts = (_canonical(shape) if times else canonical(shape)) | time
+    is_so = times == 0 or (times == 1 and _canonical(shape)["received_at"] == "")
+    names = ("delivery", "event", "id", "kind", "logged_at")
+    values = (found[number] and found[number].decode() for number in (1, 2, 4, 5, 6))
+    return {"facts": facts, **dict(zip(names, values, strict=True))} if is_so else _refuse("facts with two times")
 
 
 def unbase64(text: str, size: int | None = None) -> bytes:
@@ -200,24 +222,31 @@ def open_checkpoint(data: bytes, keys: Sequence[Key]) -> Checkpoint:
     return (origin, canonical(size.encode()), unbase64(root, 32)) if is_so else _refuse("a note that is no checkpoint")
 
 
+def _half(low: int, high: int) -> int:
+    return low + (1 << (high - low - 1).bit_length() - 1)  # left of it, the largest power of two that leaves some
+
+
 def outside(low: int, high: int, start: int, end: int) -> list[Span]:
     """The largest subtrees of the leaves `[low, high)` that are outside of `[start, end)`, from left to right."""
     if high <= start or end <= low or (start <= low and high <= end):
         return [] if start <= low and high <= end else [(low, high)]
-    half = low + (1 << (high - low - 1).bit_length() - 1)  # left of it, the largest power of two that leaves some
+    half = _half(low, high)
     return outside(low, half, start, end) + outside(half, high, start, end)
 
 
-def beside(start: int, end: int, size: int) -> list[Span]:
-    """The same of a whole tree, as they are met on the way from the subtree `[start, end)` up to the root."""
-    return sorted(outside(0, size, start, end), key=lambda span: max(span[1], end) - min(span[0], start))
+def beside(low: int, high: int, start: int, end: int) -> list[Span]:
+    """The same for one subtree `[start, end)`, as they are met on the way from it up to the root."""
+    half = _half(low, high) if (low, high) != (start, end) else 0
+    if half >= end:
+        return [*beside(low, half, start, end), (half, high)]
+    return [*beside(half, high, start, end), (low, half)] if half else []
 
 
 def root_of(low: int, high: int, nodes: Mapping[Span, bytes]) -> bytes:
     """The hash of a subtree, from those of its parts. A proof is nothing but such hashes, in a fixed order."""
     if (low, high) in nodes:
         return nodes[low, high]
-    half = low + (1 << (high - low - 1).bit_length() - 1)
+    half = _half(low, high)
     return sha256(b"\1", root_of(low, half, nodes), root_of(half, high, nodes))
 
 
@@ -230,14 +259,14 @@ def is_included(leaf: bytes, index: int, log: Checkpoint, hashes: Sequence[str])
     """Whether this leaf is the log's at that index (RFC 6962 section 2.1.1)."""
     if type(index) is not int or not 0 <= index < log[1]:
         return False
-    nodes = proven(beside(index, index + 1, log[1]), hashes) | {(index, index + 1): sha256(b"\0", leaf)}
+    nodes = proven(beside(0, log[1], index, index + 1), hashes) | {(index, index + 1): sha256(b"\0", leaf)}
     return root_of(0, log[1], nodes) == log[2]
 
 
 def is_consistent(old: Checkpoint, new: Checkpoint, hashes: Sequence[str]) -> bool:
     """Whether the old tree is the beginning of the new one: both roots follow from the same hashes (section 2.1.2)."""
     (origin, size, root), start = old, old[1] - (old[1] & -old[1])  # where its last whole subtree begins
-    spans = [(start, size)] * (start > 0) + beside(start, size, new[1]) if size < new[1] else []
+    spans = [(start, size)] * (start > 0) + beside(0, new[1], start, size) if size < new[1] else []
     nodes = proven(spans, hashes) | ({} if start and spans else {(0, size): root})
     is_so = origin == new[0] and 0 < size <= new[1]
     return is_so and root_of(0, size, nodes) == root and root_of(0, new[1], nodes) == new[2]
@@ -279,7 +308,7 @@ def row_of(index: int, leaf: Any, event: Any, state: str | None, *, erased: bool
 def csv_line(row: Sequence[Any]) -> bytes:
     """A line as RFC 4180 has it, and no text in it that a spreadsheet takes for a formula."""
     words = ["" if one is None else one if isinstance(one, str) else str(one).lower() for one in row]
-    words = [f"'{word}" if word[:1] and word[:1] in "=+-@\t\r" else word for word in words]
+    words = [f"'{word}" if word[:1] in FORMULA else word for word in words]
     line = ",".join(words)
     if line.count(",") >= len(words) or '"' in line or "\r" in line or "\n" in line:
         line = ",".join('"' + word.replace('"', '""') + '"' if set(word) & set(',"\r\n') else word for word in words)
@@ -301,6 +330,9 @@ class Verifier:
     def read(self, name: str) -> bytes:
         need(name, self.members[name].file_size <= AT_ONCE, "it is larger than it can be")
         return self.stream(name).read()
+
+    def sum(self, name: str) -> str:
+        return hashlib.file_digest(self.stream(name), "sha256").hexdigest()
 
     def lines(self, folder: str) -> Iterator[tuple[str, bytes]]:
         """The lines of a file, or of those of a folder, without their newlines, each with its place."""
@@ -378,11 +410,12 @@ class Verifier:
     def part(self, which: int, of: int) -> tuple[Any, ...]:
         """The entries, and the lines, payloads and rows of the events among them, side by side.
 
-        Each of so many processes goes through all of it, and checks its share of the blocks. Gives what is counted, the
-        tallies, the events' indexes, and which entries they name.
+        Each of so many processes goes through all of it, and checks its share of the blocks. Gives how many
+        events are alike, why others are not among them, the tallies, the events' indexes, and which entries they name.
         """
         since, until, basis, number = self.asked["since"], self.asked["until"], self.asked["basis"], 0
-        counts, tallies, named, indexes = Counter[Any](), list[Any](), set[int | None](), list[int]()
+        kinds, reasons, tallies = Counter[tuple[Any, ...]](), Counter[str | None](), list[Any]()
+        named, indexes = set[int | None](), list[int]()
         lines, payloads, csv = self.lines("events.jsonl"), self.lines("payloads/"), self.stream("events.csv")
         need(
             "events.csv header", csv.readline(AT_ONCE) == csv_line(COLUMNS), "it does not name the columns of a bundle"
@@ -391,16 +424,15 @@ class Verifier:
         for index, entry in self.entries():
             tail = b',"index":%d,"leaf":%b,"salt":' % (index, entry)
             is_mine, has_line = index // BLOCK % of == which, tail in ahead[1]
-            leaf: Any = canonical(entry) if is_mine else {}
+            leaf = read_leaf(entry) if is_mine else {}
             if is_mine:
-                need(_place[0], leaf.keys() == LEAF, "it is no leaf")
                 if leaf["kind"] == "tally":
                     tallies.append((index, leaf["facts"]))
                 is_over = basis == "logged" and leaf["logged_at"] >= until
                 reason = "" if index < self.first or is_over else self.why_not(leaf)
                 if reason is None and basis == "occurred" and not has_line:
                     reason = "outside"  # as only its own data says, which is not here
-                counts["exclusions", reason] += 1
+                reasons[reason] += 1
                 has_line = reason is None
             if not has_line:
                 continue
@@ -414,7 +446,8 @@ class Verifier:
             facts, id_, event, erasures = leaf["facts"], leaf["id"], dict[str, Any](), self.gone.get(leaf["id"], {})
             by, code = divmod(self.told.get(id_, -1), len(STATES))
             by, state = (by, STATES[code]) if by >= 0 else (None, None)
-            stands = b'"stands":%b}' % _write_json({"cross_check": state, "entry": by}).encode()
+            stands = f'"cross_check":"{state}","entry":{by}' if state else '"cross_check":null,"entry":null'
+            stands = b'"stands":{%b}}' % stands.encode()
             wholly = [one for one, extent in erasures.items() if extent == "all"]
             gone_by = erasure(line, b'{"erased":true,"erased_by":%d,"event":null', tail + b"null," + stands, wholly)
             if gone_by is None:
@@ -442,15 +475,14 @@ class Verifier:
             )
             indexes.append(index)
             named |= {by, gone_by, body_by}
-            counts.update(("by_breach", one) for one in facts.get("breaches") or ())
-            counts.update([("by_effect", facts.get("effect") or "none"), ("by_provider", facts["provider"])])
-            counts.update([("by_cross_check", state or "untold"), ("occurred", when), "events"])
-            counts.update({"late": leaf["logged_at"] >= until, "erased": gone_by is not None})
+            effect, breaches = facts.get("effect") or "none", facts.get("breaches") or ()
+            is_late, is_erased = leaf["logged_at"] >= until, gone_by is not None
+            kinds[effect, facts["provider"], state or "untold", when, is_late, is_erased, *breaches] += 1
         for place, line in chain([ahead] if ahead != END else [], payloads):
             its = re.search(rb'"index":(0|[1-9][0-9]{0,15}),"(?:leaf|salt)":', line)
             raise Wrong(f"{place} (entry {int(its[1])})" if its else place, "it is of no event that belongs here")
         need(f"events.csv row {number + 1}", not csv.read(1), "it is of no event")
-        return counts, tallies, indexes, named
+        return kinds, reasons, tallies, indexes, named
 
     def tallies(self, found: Sequence[tuple[int, Any]]) -> dict[str, Any]:
         """By day and source what came, by the tallies that end in the period; and the hours that none covers."""
@@ -500,14 +532,15 @@ class Verifier:
 
     def same(self, said: Any, true: Any, place: str, levels: int = 0) -> None:
         """That what is said there is so; else the first member of it that is not so is named."""
-        kinds = {type(said), type(true)}
+        kinds: set[Any] = {type(said), type(true)}
         if kinds == {dict} and levels:
             for name in sorted({*said, *true}):
                 self.same(said.get(name), true.get(name), f"{place}{'.' if ' ' in place else ' '}{name}", levels - 1)
-        for number, both in enumerate(zip_longest(said, true) if kinds == {list} else ()):
-            self.same(*both, f"{place}[{number}]")
-        one, other = _write_json(said), _write_json(true)
-        need(place, one == other, f"it says {one[:99]}, and it is {other[:99]}")
+        pairs: Any = zip_longest(said, true) if kinds == {list} else ()
+        for number, (one, other) in enumerate(pairs):
+            self.same(one, other, f"{place}[{number}]")
+        text, right = _write_json(said), _write_json(true)
+        need(place, text == right, f"it says {text[:99]}, and it is {right[:99]}")
 
     def manifest(self, log: Checkpoint, note: bytes, sums: dict[str, Any]) -> Any:
         """What is in the bundle, signed by the key that the log announces; of the export that the log has recorded."""
@@ -552,7 +585,7 @@ class Verifier:
         )
         is_so = {type(self.first), type(self.end)} == {int} and 0 <= self.first < self.end <= index + 1 <= log[1]
         need("manifest.json range.end", is_so, "there is no such range")
-        providers = asked["providers"] or []
+        providers: list[str] = asked["providers"] or []
         need("manifest.json query.providers", providers == sorted({*providers}), "they are not in order, each once")
         others = {"tenant", "counts", "exclusions", "previous", "files", "software"}
         is_so = said.keys() == true.keys() | others and isinstance(said["tenant"], str)
@@ -576,7 +609,7 @@ class Verifier:
         """All of it, in the order in which one thing carries the next. Gives what is to be told."""
         sums = dict[str, Any]()
         with futures.ThreadPoolExecutor() as threads:
-            each = threads.map(lambda name: hashlib.file_digest(self.stream(name), "sha256").hexdigest(), self.members)
+            each = threads.map(self.sum, self.members)
             for name, info in self.members.items():
                 need(name)
                 sums[name] = {"sha256": next(each), "size": info.file_size}
@@ -608,28 +641,34 @@ class Verifier:
             need(name, is_so and its_log[0] == log[0], "it is no later erasure of this log")
             self.heed(index, entry)
             later[index] = name
-        counts, tallies, indexes, named = self.parts()
+        kinds, reasons, tallies, indexes, named = self.parts()
         for index, place in later.items():
             need(place, index in named, "it says nothing of an event of the bundle")
         if "proof/indexes.json" in self.members:
             text, true = self.stream("proof/indexes.json"), _write_json(indexes).encode()
             need("proof/indexes.json", text.read(len(true) + 1) == true, "they are not the indexes of the events")
-        names = ("by_breach", "by_cross_check", "by_effect", "by_provider")
-        true = {name: {one[1]: number for one, number in counts.items() if one[0] == name} for name in names}
-        true |= {name: counts[name] for name in ("erased", "events", "late")} | {"entries": self.end - self.start}
+        true: dict[str, Any] = {"entries": self.end - self.start, "events": len(indexes)}
+        for place, name in enumerate(("by_effect", "by_provider", "by_cross_check", "occurred", "late", "erased")):
+            true[name] = Counter[Any]()
+            for kind, number in kinds.items():
+                true[name][kind[place]] += number
+        true |= {"late": true["late"][True], "erased": true["erased"][True], "by_breach": Counter[str]()}
+        for kind, number in kinds.items():
+            true["by_breach"].update(dict.fromkeys(kind[6:], number))
+        occurred = {name: true["occurred"][name] for name in ("after", "before", "inside", "undated")}
+        del true["occurred"]
         self.same(manifest["counts"], true, "manifest.json counts", 1)
-        true = {name: counts["exclusions", name] for name in REASONS}
+        true = {name: reasons[name] for name in REASONS}
         self.same(manifest["exclusions"], true, "manifest.json exclusions", 1)
         said, true = canonical(self.read("tallies.json")), self.tallies(tallies)
         need("tallies.json cut_off.outside")  # of what is not here, only the operator can say how much it is
         apart = {
             name: abs(_integer(str(said["cut_off"]["outside"][name]))) for name in ("logged_after", "logged_before")
         }
-        occurred = {name: counts["occurred", name] for name in ("after", "before", "inside", "undated")}
         self.same(said, {"cut_off": {"events": occurred, "outside": apart}, **true}, "tallies.json", 3)
         return self.words(manifest, log)
 
-    def parts(self) -> tuple[Counter[Any], list[Any], list[int], set[int]]:
+    def parts(self) -> tuple[Any, ...]:
         """What all parts give together; in a large bundle they are shared among the processors."""
         number = (os.cpu_count() or 1) if self.end - self.start >= MANY else 1
         _verifiers.append(self)
@@ -641,40 +680,42 @@ class Verifier:
                     found = [*pool.map(_part, range(number), [number] * number)]
         except Wrong:
             found = [_part(0, 1)]  # one after another, so that what comes first is named
-        counts, tallies, indexes, named = zip(*found, strict=True)
-        return sum(counts, Counter[Any]()), sorted(chain(*tallies)), sorted(chain(*indexes)), set(chain(*named))
+        kinds, reasons, tallies, indexes, named = zip(*found, strict=True)
+        return (
+            *(sum(kinds, Counter[Any]()), sum(reasons, Counter[Any]()), sorted(chain(*tallies))),
+            *(sorted(chain(*indexes)), set(chain(*named))),
+        )
 
     def words(self, manifest: Any, log: Checkpoint) -> list[str]:
         """What was found, and what it shows, for people."""
         asked, counts, previous = self.asked, manifest["counts"], manifest["previous"]
         is_complete, parquet = manifest["population"] == "complete", "there is no events.parquet"
         if "events.parquet" in self.members:
-            parquet = "events.parquet was compared by value"
+            parquet = "events.parquet only by its hash, for pyarrow is not installed"
             if util.find_spec("pyarrow"):
                 self.parquet(counts["events"])
-            else:
-                parquet = "of events.parquet only the hash was compared: pyarrow, which reads it, is not installed here"
+                parquet = "events.parquet by value"
         what = "all events of the period, complete and unchanged" if is_complete else "a SUBSET of events, unchanged"
-        since = (
-            f"only grown since its {previous['size']} entries of the export before" if previous else "no export before"
-        )
+        grown = f"grown from the {previous['size']} of the export before" if previous else "no export before"
+        shown = "complete as to what Rescind recorded; complete as to what the provider did only where cross-checked"
         return [
             f"VERIFIED: {what}.\n",
             f"  log         {log[0]}",
-            f"  checkpoint  {log[1]} entries, root {log[2].hex()}; {since}",
+            f"  checkpoint  {log[1]} entries, {grown}",
+            f"  root        {log[2].hex()}",
             f"  asked       by {asked['by']} at {manifest['asked']['at']}, export {manifest['export']}",
             f"  period      {asked['since']} until before {asked['until']}, as {asked['basis']}",
-            f"  providers   {', '.join(asked['providers'] or ['all'])}; test sources {'too' if asked['tests'] else 'not'}",
+            f"  providers   {', '.join(asked['providers'] or ['all'])}; tests {'too' if asked['tests'] else 'not'}",
             f"  events      {counts['events']}, of them {counts['late']} late arrivals and {counts['erased']} erased",
-            f"  entries     {self.start} to {self.end - 1}; {parquet}\n",
-            "It is complete as to what Rescind recorded; complete as to what the provider did only where cross-checked."
-            if is_complete
-            else "It is not all that the log has of the period: only of these providers, or as the events themselves tell.",
-            "Only the operator's word are the tenant's name, the software, what tallies.json says is cut off outside, and",
-            "that no later cross-check than the ones shown is among the entries that are not here. Cosignatures were not",
-            "looked at: `translog verify` does that. Without witnesses an operator could show two auditors two logs.\n",
-            "If this verifier came with the evidence, its verdict proves nothing by itself: compare its SHA-256 with the",
-            "one in the project's docs/verify.md, or use `translog verify`. The key must come from somewhere else, too.",
+            f"  entries     {self.start} to {self.end - 1}",
+            f"  compared    everything; {parquet}\n",
+            f"What it shows: {shown if is_complete else 'what is here; it is not all that the log has of the period'}.",
+            "The operator's word alone: the tenant's name, the software, what tallies.json says of events outside,",
+            "and that no later cross-check stands among the entries that are not here. Cosignatures of witnesses",
+            "were not looked at; `translog verify` does that. Without witnesses, two auditors could be shown two",
+            "logs: compare the root.\n",
+            "If this verifier came with the bundle, its verdict proves nothing by itself: compare its SHA-256 with",
+            "that in the project's docs/verify.md, or use `translog verify`. The key must come from elsewhere, too.",
         ]
 
 

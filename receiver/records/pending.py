@@ -74,8 +74,12 @@ class Pending:
             except (OSError, VaultError, msgspec.MsgspecError) as error:
                 _log.error("the answer in %s cannot be read, so it is not recorded: %s", path, error)
 
+    def calls(self) -> list[str]:
+        """The ids of the calls whose answers are kept."""
+        return sorted(path.stem for path in self._folder.glob("*.answer"))
+
     def drop(self, attempt_id: str) -> None:
-        """Forget an answer that is recorded. Raises OSError."""
+        """Forget an answer that is recorded, or erased. Raises OSError."""
         self._path(attempt_id).unlink(missing_ok=True)
 
     def _path(self, attempt_id: str) -> Path:

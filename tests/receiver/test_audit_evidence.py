@@ -126,7 +126,7 @@ def test_the_json_says_the_same(either_service: Service, either_sender: Sender, 
 
     members: dict[str, Any] = ask(either_service, event["event_id"], key, "application/json").json()
 
-    assert sorted(members) == ["delivery", "entry", "event", "issuer", "proof", "tlog_proof"]
+    assert sorted(members) == ["delivery", "entry", "erased_by", "event", "issuer", "proof", "tlog_proof"]
     file = TlogProof.parse(members["tlog_proof"].encode())
     assert evidence.verify(file.encode(), policy(either_service)).index == event["log_index"]
     assert members["proof"]["leaf_hash"] == event["leaf_hash"]

@@ -18,7 +18,7 @@ from translog.bundle import rows
 from translog.bundle.archive import Archive
 from translog.bundle.entries import ENTRIES, Hashes, Span, hashed, leaves
 from translog.bundle.joining import STATES, Boxes, statements
-from translog.bundle.leaves import Read, Reader, Shape
+from translog.bundle.leaves import EventFacts, Read, Reader, Shape
 from translog.bundle.lines import Lines, Piece
 from translog.bundle.manifest import COUNTED, Question
 from translog.bundle.openings import AS_DELIVERY, AS_EVENT, NOTHING, SALT, Told, check_delivery, committed, read_event
@@ -32,7 +32,7 @@ EVENTS = "events.jsonl"
 PAYLOADS = "payloads/{:06d}.jsonl"
 
 _STANDS = rb'"stands":\{"cross_check":(?:null|"([a-z]+)"),"entry":(null|0|[1-9][0-9]{0,15})\}\}'
-_END = re.compile(rb'"(%b)",%b' % (SALT, _STANDS))
+_END = re.compile(rb',"salt":"(%b)",%b' % (SALT, _STANDS))
 _BY = rb"(0|[1-9][0-9]{0,15})"
 _ERASED = re.compile(
     rb'\{"erased":true,"erased_by":%b,"event":null,"index":%b,"leaf":(\{.*\}),"salt":null,%b' % (_BY, _BY, _STANDS),
@@ -44,6 +44,7 @@ _SAYING = frozenset({b"cross_check", b"erasure"})
 _EXCLUDED = {b"quarantine": "quarantined", b"mismatch": "mismatches"}
 _UNTOLD = None, None
 _PAYLOAD_END = re.compile(rb'"(%b)"\}' % SALT)
+_SALT_LENGTH = len(b'""}') + 44  # of the end of a payload's line
 
 
 class Context(NamedTuple):
@@ -129,6 +130,7 @@ class _Checking:
         self.can_be_late = self.question.basis != "logged"
         self.counted: Counter[tuple[Shape, bytes | None, bool, bool, str]] = Counter()
         self.rows: list[bytes] = []
+        self.unwanted: dict[Shape, str | None] = {}
 
     def run(self) -> Found:
         """All of it."""
@@ -150,33 +152,34 @@ class _Checking:
 
     def _read_leaves(self) -> Iterator[tuple[int, Read]]:
         """The leaves that are events of the bundle; on the basis `occurred`, those that can be."""
-        found, first = self.found, self.first
+        found, first, since, until, read = self.found, self.first, self.since, self.until, self.reader.read
         last = self._logged_before()
         index = start = self.chunk.span.first
         try:
             for index, data in enumerate(self.entries, start):
-                leaf = self.reader.read(data)
+                leaf = read(data)
                 kind, logged_at = leaf.kind, leaf.logged_at
                 if logged_at < last:
                     raise FormatError(f"it was logged at {logged_at.decode()}, before the entry that it follows")
-                found.logged_at = last = logged_at
-                if logged_at < self.since:
+                last = logged_at
+                if logged_at < since:
                     found.before += 1
-                elif logged_at >= self.until and found.beyond is None:
+                elif logged_at >= until and found.beyond is None:
                     found.beyond = index
                 if kind in _SAYING:
                     for statement in statements(leaf, index):
                         found.boxes.state(statement)
                 elif kind == b"tally":
                     found.tallies.append((index, leaf.facts))
-                elif index >= first and (kind in _EXCLUDED or leaf.is_event):
-                    reason = _EXCLUDED.get(kind) or self._reason(leaf)
+                elif index >= first:
+                    reason = self._reason(kind, leaf)
                     if reason is None:
                         yield index, leaf
-                    elif self.question.basis != "logged" or logged_at < self.until:
+                    elif reason and (self.can_be_late or logged_at < until):
                         found.exclusions[reason] += 1
         except FormatError as error:
             raise BundleError(f"{ENTRIES} entry {index}", str(error)) from None
+        found.logged_at = last
 
     def _logged_before(self) -> bytes:
         """When the leaf before the chunk was logged; nothing if there is none that says so."""
@@ -186,17 +189,26 @@ class _Checking:
         except FormatError:
             return b""
 
-    def _reason(self, leaf: Read) -> str | None:
-        """Why an event is not in the bundle; None if it is, or on the basis `occurred` can be."""
-        question, facts = self.question, leaf.shape.event
-        if facts.is_test and not question.tests:
-            return "tests"
-        if question.providers is not None and facts.provider not in question.providers:
-            return "other_providers"
-        if question.basis == "occurred":
-            return None
-        time = leaf.logged_at if question.basis == "logged" else leaf.received_at
+    def _reason(self, kind: bytes, leaf: Read) -> str | None:
+        """Why a leaf is not among the events; nothing if it is none. None if it is, or on the basis `occurred` may be."""
+        if kind in _EXCLUDED:
+            return _EXCLUDED[kind]
+        if not leaf.is_event:
+            return ""
+        if leaf.shape not in self.unwanted:
+            self.unwanted[leaf.shape] = self._unwanted(leaf.shape.event)
+        reason, basis = self.unwanted[leaf.shape], self.question.basis
+        if reason is not None or basis == "occurred":
+            return reason
+        time = leaf.logged_at if basis == "logged" else leaf.received_at
         return None if time is not None and self.since <= time < self.until else "outside"
+
+    def _unwanted(self, facts: EventFacts) -> str | None:
+        """Why no event with these facts is in the bundle, whenever it was; None if it may be."""
+        if facts.is_test and not self.question.tests:
+            return "tests"
+        providers = self.question.providers
+        return "other_providers" if providers is not None and facts.provider not in providers else None
 
     # ---- lines ------------------------------------------------------------------------------------------------------
 
@@ -253,9 +265,11 @@ class _Checking:
     def _event(self, index: int, leaf: Read, line: bytes) -> _Line:
         """What the line says, if it is that of the event. Raises `FormatError` if it is not."""
         if line.startswith(_SHOWN):
-            middle = b',"index":%d,"leaf":%b,"salt":' % (index, leaf.data)
-            at = line.rfind(middle)
-            match = _END.fullmatch(line, at + len(middle)) if at >= 0 else None
+            mark = b',"index":%d,"leaf":' % index
+            at = line.find(mark)
+            if not line.startswith(leaf.data, at + len(mark)):  # the event's own data may look like this, too
+                at = line.rfind(mark + leaf.data)
+            match = _END.fullmatch(line, at + len(mark) + len(leaf.data)) if at >= 0 else None
             if match is not None:
                 data = line[len(_SHOWN) : at]
                 if committed(match[1], AS_EVENT, data) != leaf.event:
@@ -277,9 +291,9 @@ class _Checking:
     def _payload(self, index: int, leaf: Read, line: bytes) -> int | None:
         """The erasure that a payload's line names, None if it is shown. Raises `FormatError` if it is not the line."""
         if line.startswith(_DELIVERY):
-            middle = b',"erased_by":null,"index":%d,"salt":' % index
-            at = line.rfind(middle)
-            match = _PAYLOAD_END.fullmatch(line, at + len(middle)) if at >= 0 else None
+            end = b',"erased_by":null,"index":%d,"salt":' % index
+            at = len(line) - len(end) - _SALT_LENGTH
+            match = _PAYLOAD_END.fullmatch(line, at + len(end)) if line.startswith(end, at) else None
             if match is not None:
                 data = line[len(_DELIVERY) : at]
                 if committed(match[1], AS_DELIVERY, data) != leaf.delivery:

@@ -64,6 +64,11 @@ class Shape:
     facts: Mapping[str, Value]
 
     @cached_property
+    def held(self) -> frozenset[bytes]:
+        """The names of facts in whose place is the placeholder."""
+        return frozenset(name.encode() for name, value in self.facts.items() if value == _PLACEHOLDER)
+
+    @cached_property
     def event(self) -> EventFacts:
         """The facts as those of an event. Raises `FormatError` if they are none."""
         texts = {
@@ -155,7 +160,7 @@ class Reader:
             if own is not None:
                 start, end = own.span(2)
                 shape = self._shape(facts[:start] + b"*" + facts[end:])
-                if shape.facts.get(own[1].decode()) == _PLACEHOLDER:  # else it is inside another fact
+                if own[1] in shape.held:  # else it is inside another fact
                     return Read(data, delivery, event, shape, own[1], own[2], id_, kind, logged_at)
         return Read(data, delivery, event, self._shape(facts), None, b"", id_, kind, logged_at)
 

@@ -32,7 +32,7 @@ AS_EVENT, AS_DELIVERY = (b"\x36" * 32 + b"rescind/commitment/v1\n%b\n" % label f
 _TEXT = rb'"[^"\\\x00-\x1f]*"'
 _OR_NULL = rb'(?:null|"([^"\\\x00-\x1f]*)")'
 _EVENT = re.compile(
-    rb'\{"account":%(t)b,"amount":%(t)b,"details":(\{[^\x00-\x1f]*\}),"extent":%(t)b,'
+    rb'\{"account":%(t)b,"amount":%(t)b,"details":(\{[^{}\x00-\x1f]*\}),"extent":%(t)b,'
     rb'"item":(?:null|\{"id":%(t)b,"type":%(t)b\}),"occurred_at":%(t)b,"occurred_from":%(t)b,"operation":%(t)b,'
     rb'"quantity":%(t)b,"reason":%(t)b\}' % {b"t": _OR_NULL}
 )
