@@ -80,6 +80,8 @@ FRAMEWORKS = {"litestar", "uvicorn", "sqlalchemy", "alembic", "psycopg", "sqlite
 
 LONGEST, SHORTEST = 500, 60
 
+MAY_BE_LONG = {"receiver/exports/verify.py": "goes along in every bundle, alone, and must do without any other"}
+
 MAY_BE_SHORT = {
     "receiver/answer.py": "one class that three stages need",
     "receiver/amounts.py": "what may never be computed in two ways",
@@ -271,10 +273,10 @@ def lines(file: Path) -> int:
 
 
 def test_a_file_can_be_read_in_one_sitting() -> None:
-    """None is longer than five hundred lines, tests and benchmarks included."""
-    long = {name_of(file): lines(file) for file in sources("receiver", "translog", "tests") if lines(file) > LONGEST}
+    """None is longer than five hundred lines without a reason, tests and benchmarks included."""
+    long = {name_of(file) for file in sources("receiver", "translog", "tests") if lines(file) > LONGEST}
 
-    assert long == {}
+    assert long == MAY_BE_LONG.keys()
 
 
 def test_a_file_is_worth_being_one() -> None:

@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import lru_cache, partial
 from importlib import import_module, util
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -60,7 +60,7 @@ LEAF = re.compile(
     rb'\{"delivery":(?:"([0-9a-f]{64})"|null),"event":(?:"([0-9a-f]{64})"|null),"facts":(\{.*\}),'
     rb'"id":"([0-9a-f-]{36})","kind":"([a-z_]+)","logged_at":"([0-9T:.Z-]{27})","v":1\}'
 )
-RECEIVED = re.compile(rb'(?<="received_at":")[0-9T:.Z-]{27}(?=")')
+RECEIVED = re.compile(rb'"received_at":"([0-9T:.Z-]{27})"')
 FORMULA = frozenset("=+-@\t\r")
 END = ("", b"")  # of lines
 Span: TypeAlias = tuple[int, int]
@@ -104,21 +104,19 @@ def canonical(text: bytes) -> Any:
     return value if is_so else _refuse("JSON that is not canonical")
 
 
-@cache
-def _canonical(text: bytes) -> Any:
-    return canonical(text)
+_canonical = lru_cache(4096)(canonical)
 
 
 def read_leaf(entry: bytes) -> dict[str, Any]:
-    """What a leaf says. Most have facts like others' but for one time: what is like is read once."""
-    found = LEAF.fullmatch(entry) or _refuse("an entry that is no leaf")
-    shape, times = RECEIVED.subn(b"", found[3])
-    time = {"received_at": RECEIVED.findall(found[3])[0].decode()} if times else {}
-    facts = (_canonical(shape) if times else canonical(shape)) | time
-    is_so = times == 0 or (times == 1 and _canonical(shape)["received_at"] == "")
-    names = ("delivery", "event", "id", "kind", "logged_at")
-    values = (found[number] and found[number].decode() for number in (1, 2, 4, 5, 6))
-    return {"facts": facts, **dict(zip(names, values, strict=True))} if is_so else _refuse("facts with two times")
+    """What a leaf says. Its facts are mostly those of another, but for when it was received: these are read once."""
+    delivery, event, facts, id_, kind, when = (LEAF.fullmatch(entry) or _refuse("an entry that is no leaf")).groups()
+    if time := RECEIVED.search(facts):
+        said = _canonical(facts[: time.start(1)] + facts[time.end(1) :])
+        said = {**said, "received_at": time[1].decode()} if said["received_at"] == "" else _refuse("two times")
+    else:
+        said = canonical(facts)
+    leaf = {"facts": said, "id": id_.decode(), "kind": kind.decode(), "logged_at": when.decode()}
+    return {**leaf, "delivery": delivery and delivery.decode(), "event": event and event.decode()}
 
 
 def unbase64(text: str, size: int | None = None) -> bytes:
@@ -645,8 +643,8 @@ class Verifier:
         for index, place in later.items():
             need(place, index in named, "it says nothing of an event of the bundle")
         if "proof/indexes.json" in self.members:
-            text, true = self.stream("proof/indexes.json"), _write_json(indexes).encode()
-            need("proof/indexes.json", text.read(len(true) + 1) == true, "they are not the indexes of the events")
+            text, its = self.stream("proof/indexes.json"), _write_json(indexes).encode()
+            need("proof/indexes.json", text.read(len(its) + 1) == its, "they are not the indexes of the events")
         true: dict[str, Any] = {"entries": self.end - self.start, "events": len(indexes)}
         for place, name in enumerate(("by_effect", "by_provider", "by_cross_check", "occurred", "late", "erased")):
             true[name] = Counter[Any]()
@@ -668,7 +666,7 @@ class Verifier:
         self.same(said, {"cut_off": {"events": occurred, "outside": apart}, **true}, "tallies.json", 3)
         return self.words(manifest, log)
 
-    def parts(self) -> tuple[Any, ...]:
+    def parts(self) -> tuple[Counter[Any], Counter[Any], list[Any], list[int], set[int]]:
         """What all parts give together; in a large bundle they are shared among the processors."""
         number = (os.cpu_count() or 1) if self.end - self.start >= MANY else 1
         _verifiers.append(self)
@@ -680,11 +678,9 @@ class Verifier:
                     found = [*pool.map(_part, range(number), [number] * number)]
         except Wrong:
             found = [_part(0, 1)]  # one after another, so that what comes first is named
-        kinds, reasons, tallies, indexes, named = zip(*found, strict=True)
-        return (
-            *(sum(kinds, Counter[Any]()), sum(reasons, Counter[Any]()), sorted(chain(*tallies))),
-            *(sorted(chain(*indexes)), set(chain(*named))),
-        )
+        kinds, reasons = sum((one[0] for one in found), Counter[Any]()), sum((one[1] for one in found), Counter[Any]())
+        tallies, indexes = (sorted(chain.from_iterable(one[at] for one in found)) for at in (2, 3))
+        return kinds, reasons, tallies, indexes, set[int]().union(*(one[4] for one in found))
 
     def words(self, manifest: Any, log: Checkpoint) -> list[str]:
         """What was found, and what it shows, for people."""
