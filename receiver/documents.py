@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
-from unicodedata import decimal
+from unicodedata import decimal, normalize
 
 from receiver.events import Claim, Effect, Item, parse_time
 from receiver.strictjson import Json, NotJson, Number, digest, parse, plain
@@ -200,12 +200,14 @@ class Person:
     def of(cls, kind: PersonKind, text: str) -> Self | None:
         """The person whom a text names; None where nothing of it is left in the spelling of its kind.
 
-        An address is trimmed, and in lower case. Of a phone number there are the digits, in ASCII, and a leading `+`;
-        one with it and one without are two. All others are as they are written, trimmed, a UUID in lower case.
+        However its characters are composed, it is the same: all are in Unicode's normalization form C (UAX #15). An
+        address is trimmed, and without case (the Unicode Standard, section 3.13, D145). Of a phone number there are
+        the digits, in ASCII, and a leading `+`; one with it and one without are two. All others are as they are
+        written, trimmed, a UUID in lower case.
         """
-        value = text.strip()
+        value = normalize("NFC", text).strip()
         if kind is PersonKind.EMAIL:
-            value = value.lower()
+            value = normalize("NFC", normalize("NFD", value).casefold())
         elif kind is PersonKind.MOBILE:
             signs = [sign for sign in value if sign == "+" or sign.isdecimal()]
             digits = "".join(str(decimal(sign)) for sign in signs if sign != "+")

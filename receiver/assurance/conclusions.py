@@ -73,7 +73,8 @@ class Gap(Struct, frozen=True):
     issuer_log: str | None
     """Its origin."""
     index: int
-    entry: bytes
+    entry: bytes | None
+    """None if it is erased. Then neither is it given with the gap, nor is it said which one it was."""
     provider: str
     source_id: str
     first_id: str | None
@@ -171,6 +172,7 @@ def tell_gap(changing: Changing, tenant: Tenant, gap: Gap, state: str) -> Kept:
 
     An open one has the issuer's entry with it.
     """
+    entry = gap.entry
     return keep(
         changing,
         tenant,
@@ -179,11 +181,11 @@ def tell_gap(changing: Changing, tenant: Tenant, gap: Gap, state: str) -> Kept:
             state=state,
             facts={"gap": gap.first_id, "provider": gap.provider, "source": gap.source_id},
             data={
-                "entry": leaf_hash(gap.entry).hex(),
-                "issuer_index": gap.index,
+                "entry": None if entry is None else leaf_hash(entry).hex(),
+                "issuer_index": None if entry is None else gap.index,
                 "issuer_log": gap.issuer_log,
             },
-            delivery=Delivery((), gap.entry) if state == OPEN else None,
+            delivery=Delivery((), entry) if state == OPEN and entry is not None else None,
             source_id=gap.source_id,
             issuer_log_id=gap.issuer_log_id,
             issuer_index=gap.index,

@@ -60,7 +60,6 @@ NEAR = timedelta(seconds=2)
 
 _DONE = {Effect.REVOKING: Effect.REVOKED, Effect.CANCELING: Effect.CANCELED}
 _DENIES = frozenset({Effect.REJECTED, Effect.ACTIVATED})
-_NEVER_GAPS = frozenset({Effect.REFUSED, Effect.ACTIVATED})
 
 
 class Told(Struct, frozen=True):
@@ -146,11 +145,6 @@ def differences(event: Claim, other: Claim, types: frozenset[str] = frozenset())
 def stands_for(said: Effect, event: Effect) -> bool:
     """Whether what has the effect `said` satisfies an event of that effect: it is the same, or done what was begun."""
     return said is event or said is _DONE.get(event)
-
-
-def may_be_gap(entry: Claim) -> bool:
-    """Whether an entry that nobody announced is a gap. That nothing was taken back is no news that was owed."""
-    return entry.effect not in _NEVER_GAPS
 
 
 def match(events: Iterable[Told], entries: Iterable[Entry]) -> Matched:

@@ -24,7 +24,7 @@ from receiver import providers
 from receiver.assurance.claims import claim_in, claim_of
 from receiver.assurance.conclusions import Check, check_of
 from receiver.assurance.matching import Entry, Told
-from receiver.events import CrossCheck, Kind, parse_time
+from receiver.events import BEGUN, CrossCheck, Effect, Kind, parse_time
 from receiver.records.findings import IS_CHECKED
 from receiver.records.issuer_logs import Naming
 from receiver.records.opening import Tenant
@@ -59,12 +59,28 @@ class Event:
     id: str
     told: Told | None
     check: Check | None
+    effect: Effect
+    """Which is known also of an erased one."""
     keys: tuple[bytes, ...]
+
+    def may_tell_of(self, kept: "Kept") -> bool:
+        """Whether it may tell of an entry, as far as can be seen where one of the two is erased.
+
+        What names another operation tells of another act, unless one is what was begun, and the other that it is done.
+        """
+        if set(self.keys[1:]) & set(kept.keys[1:]):
+            return True
+        effects = {self.effect} if kept.said is None else {self.effect, kept.said.claim.effect}
+        apart = len(self.keys) > 1 and len(kept.keys) > 1 and not effects & BEGUN
+        return not apart and self.keys[0] == kept.keys[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An entry that is kept, and what is known of it. `said` is None if it is erased, or cannot be read any more."""
+    """An entry that is kept, and what is known of it. `said` is None if it is erased, or cannot be read any more.
+
+    Of one that is erased, and that nobody has told of, `source_id` is whose gap it may be.
+    """
 
     index: int
     provider: str
@@ -279,7 +295,7 @@ class Reader:
                 types=providers.get(row.provider).one_act,
             )
         keys = _keys(row.event_item_key, row.operation_key)
-        return Event(row.id, told, check_of(row) if judged else None, keys)
+        return Event(row.id, told, check_of(row) if judged else None, Effect(row.effect), keys)
 
 
 def _grouped(events: Iterable[Event], entries: Iterable[Kept], left_out: Collection[bytes]) -> list[Related]:
@@ -397,7 +413,11 @@ _EVENTS: sa.Select[*tuple[Any, ...]] = (
     )
     .join_from(deliveries, sources, sources.c.id == deliveries.c.source_id)
     .outerjoin(checks, checks.c.event_id == deliveries.c.id)
-    .where(deliveries.c.kind == Kind.REVOCATION.value, sa.or_(IS_CHECKED, deliveries.c.event_data.is_(None)))
+    .where(
+        deliveries.c.kind == Kind.REVOCATION.value,
+        deliveries.c.effect != Effect.REFUSED.value,
+        sa.or_(IS_CHECKED, deliveries.c.event_data.is_(None)),
+    )
 )
 _EVENTS_BY = tuple(_EVENTS.where(one) for one in (_IN_GROUP, _APART, checks.c.operation_key.in_(_KEYS)))
 

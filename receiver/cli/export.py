@@ -158,7 +158,12 @@ def _make_again(records: Records, tenant: Tenant, export_id: str, out: Path) -> 
     with records.database.read() as tx:
         find(tx, tenant, export_id)
     job = _settle(records, tenant, export_id)
-    return _Made(job, _write(records, tenant, job, out, lambda _done, _of: None, lambda _built: None))
+
+    def complete(built: Built) -> None:
+        with records.database.write() as tx:
+            leases.note_range(tx, export_id, built)
+
+    return _Made(job, _write(records, tenant, job, out, lambda _done, _of: None, complete))
 
 
 def _settle(records: Records, tenant: Tenant, export_id: str) -> Job:

@@ -4,14 +4,16 @@
 
 What goes are the bodies of deliveries of every kind, with their headers, and what a provider's record said of them; the
 day counts on which a delivery was received. What a hold covers stays, and is looked at again when a hold is released.
+What a call asked that is open, and what tells of it, stays until it is settled: nobody could find out without it.
 
 Every batch is a change of its own under the log's lock: an entry of kind `erasure`, and what it erases. So deliveries
 wait for no more than one, a crash leaves whole batches, and of several receivers that do it at once each finds what is
 left by then. A run that erases something has one row in `erasures`, made with its first batch and counting on.
 
 A pass goes by when deliveries were received, and begins where the last one ended; what was recorded since then about
-that earlier time (out of quarantine, or by a receiver that was away) is looked for by its place in the log. It begins
-anew if the days were set, or a hold was released, since the last one began.
+that earlier time (out of quarantine, or by a receiver that was away) is looked for by its place in the log, and calls
+that were open when a pass went by among all that are not. It begins anew if the days were set, or a hold was released,
+since the last one began.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +30,11 @@ from receiver.erasure.retention import Rule, rules
 from receiver.erasure.selecting import Extent, Target, opens, still_open
 from receiver.events import format_time, new_id
 from receiver.records import persons
+from receiver.records.attempts import open_among
 from receiver.records.journal import Changing, change, logging_time
 from receiver.records.keeping import erasures, holds, retention
 from receiver.records.opening import Records, Tenant
-from receiver.records.tables import deliveries, findings, log_keys, sources
+from receiver.records.tables import attempts, deliveries, findings, log_keys, sources
 
 BATCH = 500
 """Deliveries that are erased at once, with what was found about them."""
@@ -115,7 +118,8 @@ def _run(records: Records, tenant: Tenant, rule: Rule, is_stopping: Callable[[],
 def _erase_some(changing: Changing, passing: _Pass, order: Order, ids: Sequence[str]) -> _Some:
     """Erase those of the deliveries that still open and are not held, as many as one entry can name."""
     tx, tenant = changing.tx, passing.tenant
-    there = still_open(tx, ids, Extent.DELIVERY)
+    under_way = open_among(tx, ids)
+    there = [its_id for its_id in still_open(tx, ids, Extent.DELIVERY) if its_id not in under_way]
     if not there or not _is_in_force(tx, passing):
         return _Some()
     persons.catch_up_locked(tx, tenant)
@@ -212,19 +216,20 @@ def _too_old(records: Records, passing: _Pass) -> Iterator[Sequence[str]]:
         with records.database.read() as tx:
             late = _came_late(tx, passing, start, min(start + STRETCH, passing.size))
         yield from (late[first : first + BATCH] for first in range(0, len(late), BATCH))
+    for told in (attempts.c.id, attempts.c.outcome_id):
+        yield from _settled(records, passing, told)
 
 
 def _received(records: Records, passing: _Pass, log_id: int) -> Iterator[Sequence[str]]:
     """By when they were received, since the last pass."""
     columns = deliveries.c
-    found_open = sa.exists().where(findings.c.event_id == columns.id, opens(findings, Extent.DELIVERY))
     query = (
         sa.select(columns.id, columns.received_at)
         .where(
             columns.log_id == log_id,
             columns.received_at < passing.until,
             columns.source_id.in_(_sources(passing)),
-            sa.or_(opens(deliveries, Extent.DELIVERY), found_open),
+            _OPENS,
         )
         .order_by(columns.received_at, columns.id)
         .limit(BATCH)
@@ -264,6 +269,39 @@ def _came_late(tx: sa.Connection, passing: _Pass, start: int, end: int) -> list[
         )
     )
     return sorted(set(tx.execute(by_themselves.union_all(by_findings)).scalars()))
+
+
+def _settled(records: Records, passing: _Pass, told: sa.ColumnElement[str | None]) -> Iterator[Sequence[str]]:
+    """Of calls that are not open what may have stayed when a pass went by, for they were then.
+
+    `told` is the column that says which delivery: the call itself, or what tells of it.
+    """
+    columns = deliveries.c
+    query = (
+        sa.select(attempts.c.id.label("call_id"), columns.id)
+        .join_from(attempts, deliveries, columns.id == told)
+        .where(
+            attempts.c.source_id.in_(_sources(passing)),
+            attempts.c.outcome.is_not(None),
+            attempts.c.next_at.is_(None),
+            columns.received_at < passing.since,
+            _OPENS,
+        )
+        .order_by(attempts.c.id)
+        .limit(BATCH)
+    )
+    after = ""
+    while True:
+        with records.database.read() as tx:
+            rows = tx.execute(query.where(attempts.c.id > after)).all()
+        if not rows:
+            return
+        after = rows[-1].call_id
+        yield [row.id for row in rows]
+
+
+_FOUND_OPEN = sa.exists().where(findings.c.event_id == deliveries.c.id, opens(findings, Extent.DELIVERY))
+_OPENS = sa.or_(opens(deliveries, Extent.DELIVERY), _FOUND_OPEN)
 
 
 def _sources(passing: _Pass) -> sa.Select[str]:

@@ -142,8 +142,9 @@ _HELD_IT = (
     .where(
         erased.c.erasure_id == sa.bindparam("erasure"),
         deliveries.c.log_id == exports.c.log_id,
-        deliveries.c.log_index >= exports.c.start,
-        deliveries.c.log_index < exports.c.end,
+        # Until its range is known, it may be any up to its own entry.
+        deliveries.c.log_index >= sa.func.coalesce(exports.c.start, 0),
+        deliveries.c.log_index < sa.func.coalesce(exports.c.end, exports.c.log_index + 1),
         sa.or_(
             deliveries.c.kind.in_(_EVENTS),
             sa.and_(deliveries.c.kind == Kind.ATTEMPT.value, deliveries.c.effect.is_not(None)),

@@ -84,6 +84,11 @@ def complete(tx: sa.Connection, export_id: str, holder: str, built: Built, now: 
     )
 
 
+def note_range(tx: sa.Connection, export_id: str, built: Built) -> None:
+    """Note which entries its file holds, whoever made that and whatever became of the export: it is always the same."""
+    tx.execute(sa.update(exports).where(exports.c.id == export_id).values(start=built.start, end=built.end))
+
+
 def let_go(tx: sa.Connection, export_id: str, holder: str, not_before: datetime) -> bool:
     """Leave it to whoever comes next, from a time on."""
     return _change(tx, export_id, holder, state=PENDING, progress=0, holder=None, held_until=format_time(not_before))

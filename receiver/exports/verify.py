@@ -158,8 +158,8 @@ def zip_end(number: int, size: int, start: int) -> bytes:
 
 
 def open_zip(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The members, after all that is around them was compared, and their names and order."""
-    found, wanted, offset, directory = dict[str, zipfile.ZipInfo](), list[str](), 0, b""
+    """The members, after all that is around them was compared."""
+    found, offset, directory = dict[str, zipfile.ZipInfo](), 0, b""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 98))
         tail = file.read().rjust(98)
@@ -179,13 +179,18 @@ def open_zip(path: Path) -> dict[str, zipfile.ZipInfo]:
         file.seek(offset)
         end = directory + zip_end(len(found), len(directory), offset)
         need("ZIP", file.read(len(end) + 1) == end, "its directory and its end are not as they must be")
+    return found
+
+
+def check_names(found: Sequence[str]) -> None:
+    """All files are there that must be, in their order; those of a folder by their numbers."""
+    wanted = list[str]()
     for word in FILES.split():
         its = [name for name in found if name == word.rstrip("?") or (word[-1] == "*" and name.startswith(word[:-1]))]
         need(word, its or word[-1] in "?*", "it is not in the bundle")
-        wanted += sorted(its, key=lambda name: (len(name), name))  # of a folder, by their numbers
+        wanted += sorted(its, key=lambda name: (len(name), name))
     for want, name in zip_longest(wanted, found):
         need(want if name in wanted else name, want == name, "it is no file of a bundle, or not in its place there")
-    return found
 
 
 # ---- signed notes and checkpoints (C2SP), and the tree (RFC 6962) ---------------------------------------------------
@@ -346,7 +351,9 @@ class Verifier:
         for index in range(self.start, self.end):
             size = int.from_bytes(length := stream.read(2), "big")
             entry = stream.read(size)
-            need(f"entries.bin entry {index}", len(length) + len(entry) == 2 + size, "it is not there")
+            need(f"entries.bin entry {index}", length, "it is not there")
+            if len(length) + len(entry) != 2 + size:
+                raise Wrong("entries.bin", "it ends within an entry")
             yield index, entry
         need("entries.bin", not stream.read(1), "it goes on after the range")
 
@@ -373,25 +380,26 @@ class Verifier:
                 self.gone.setdefault(id_, {})[index] = {"all": "all", "delivery": "delivery"}[facts["state"]]
 
     def survey(self, hashes: Sequence[str], log: Checkpoint) -> None:
-        """The entries are the log's, they are those of the period, and what they say of earlier ones is kept."""
-        nodes, block, before = proven(outside(0, log[1], self.start, self.end), hashes), dict[Span, bytes](), ""
+        """The entries are the log's; they are those of the period; and what they say of earlier ones is kept."""
+        nodes, block = proven(outside(0, log[1], self.start, self.end), hashes), dict[Span, bytes]()
         for index, entry in self.entries():
-            when, place = entry[-35:-8].decode(), _place[0]
-            need(place, entry[-49:-35] == b',"logged_at":"' and entry[-8:] == b'","v":1}', "it is no leaf")
-            need(place, when >= before, f"it was logged at {when}, before the one that it follows")
-            self.heed(index, entry)
-            is_so = (when >= self.asked["since"]) == (index >= self.first)
-            need("manifest.json range.first", is_so, f"entry {index} was logged at {when}")
-            is_so = self.asked["basis"] != "logged" or (when >= self.asked["until"]) == (index == self.end - 1)
-            need("manifest.json range.end", is_so, f"entry {index} was logged at {when}")
-            block[index, index + 1], before = sha256(b"\0", entry), when
+            block[index, index + 1] = sha256(b"\0", entry)
             if (index + 1) % BLOCK == 0 or index + 1 == self.end:
                 low = index + 1 - BLOCK
                 nodes |= {(low, index + 1): root_of(low, index + 1, block)} if len(block) == BLOCK else block
                 block = {}
-        need(
-            "entries.bin", root_of(0, log[1], nodes) == log[2], "with proof/range.json it does not give the signed root"
-        )
+        need("entries.bin", root_of(0, log[1], nodes) == log[2], "with proof/range.json it does not give the root")
+        since, until, is_logged, before = self.asked["since"], self.asked["until"], self.asked["basis"] == "logged", ""
+        for index, entry in self.entries():
+            when, place = entry[-35:-8].decode(), _place[0]
+            need(place, entry[-49:-35] == b',"logged_at":"' and entry[-8:] == b'","v":1}', "it is no leaf")
+            need(place, when >= before, f"it was logged at {when}, before the one that it follows")
+            before = when
+            self.heed(index, entry)
+            is_so = (when >= since) == (index >= self.first)
+            need("manifest.json range.first", is_so, f"entry {index} was logged at {when}")
+            is_so = not is_logged or (when >= until) == (index == self.end - 1)
+            need("manifest.json range.end", is_so, f"entry {index} was logged at {when}")
 
     def why_not(self, leaf: Any) -> str | None:
         """Why a leaf is not among the events, as far as it tells by itself; empty if it is nothing that came."""
@@ -605,6 +613,7 @@ class Verifier:
 
     def check(self) -> list[str]:
         """All of it, in the order in which one thing carries the next. Gives what is to be told."""
+        check_names([*self.members])
         sums = dict[str, Any]()
         with futures.ThreadPoolExecutor() as threads:
             each = threads.map(self.sum, self.members)
@@ -676,7 +685,7 @@ class Verifier:
             else:
                 with futures.ProcessPoolExecutor(number, initializer=_verifiers.append, initargs=(self,)) as pool:
                     found = [*pool.map(_part, range(number), [number] * number)]
-        except Wrong:
+        except (Wrong, futures.BrokenExecutor):
             found = [_part(0, 1)]  # one after another, so that what comes first is named
         kinds, reasons = sum((one[0] for one in found), Counter[Any]()), sum((one[1] for one in found), Counter[Any]())
         tallies, indexes = (sorted(chain.from_iterable(one[at] for one in found)) for at in (2, 3))

@@ -152,7 +152,7 @@ def _read(tx: sa.Connection, tenant: Tenant, row: sa.Row[Any]) -> Submission | N
     attempt = None
     if "attempt" in told:
         attempt = load_attempt(tx, provider, str(told["attempt"]))
-        if attempt is None:
+        if attempt is None or not attempt.is_whole:
             raise NotReprocessableError(
                 f"the quarantined answer {row.id} cannot be read: what was asked, the call {told['attempt']}, "
                 "is erased, or is not what was logged"

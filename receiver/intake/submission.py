@@ -88,6 +88,8 @@ class Submission(Struct, frozen=True):
     def _reading(self, document: dict[str, Json]) -> Reading:
         if self.attempt is None:
             return self.provider.read(document)
+        if not self.attempt.is_whole:
+            return Unfit("wrong_shape", "what was asked is erased, so what was answered cannot be read")
         return self.provider.operation.read(Call(self.attempt.path, self.attempt.request, document))
 
     def quarantined(self, reason: str) -> "Submission":

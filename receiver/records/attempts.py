@@ -7,7 +7,7 @@ an outcome or none: then nobody knows yet what became of it.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -59,6 +59,9 @@ class Ended(StrEnum):
     """By the provider's own record it had no effect."""
 
 
+_ALL = "all"
+"""The extent of an erasure that takes the event as well (`receiver.records.keeping.erased`)."""
+
 _GIVE_WAY = (Ended.NOT_DONE.value, Ended.QUARANTINED.value)
 
 
@@ -88,6 +91,8 @@ class Attempt(Struct, frozen=True):
     """Of such an answer: the delivery that told of the act already."""
     status: int | None = None
     """Of the upstream's answer, if there was one."""
+    is_whole: bool = True
+    """Whether what it asked is kept. Else that is erased, `path` and `request` are empty, and no answer can be read."""
 
 
 def begin(tx: sa.Connection, source_id: str, attempt: Attempt) -> None:
@@ -135,6 +140,20 @@ def ended(tx: sa.Connection, ids: Iterable[str]) -> set[str]:
     return set(tx.execute(query).scalars())
 
 
+def open_among(tx: sa.Connection, ids: Sequence[str]) -> set[str]:
+    """Those of the deliveries that are calls which are looked at yet, or of unknown outcome; and what tells of these.
+
+    What such a call asked is needed for whatever will tell what became of it.
+    """
+    columns = attempts.c
+    open_now = sa.or_(columns.outcome.is_(None), columns.next_at.is_not(None))
+    return {
+        its_id
+        for column in (columns.id, columns.outcome_id)
+        for its_id in tx.execute(sa.select(column).where(column.in_(ids), open_now)).scalars()
+    }
+
+
 _ATTEMPT: sa.Select[*tuple[Any, ...]] = (
     sa.select(
         deliveries.c.id,
@@ -157,11 +176,14 @@ _ATTEMPT: sa.Select[*tuple[Any, ...]] = (
 
 
 def load_attempt(tx: sa.Connection, provider: Provider, intent_id: str) -> Attempt | None:
-    """A call by the id of its intent; None if there is none, it is erased, or it is not what was logged."""
+    """A call by the id of its intent; None if there is none, it is erased, or it is not what was logged.
+
+    Of one whose body alone is erased there is the rest: it is not whole.
+    """
     row = _load(tx, intent_id)
     if row is None:
         return None
-    path, request = asked(provider.operation, row.headers, bytes(row.body))
+    path, request = ({}, {}) if row.body is None else asked(provider.operation, row.headers, bytes(row.body))
     return Attempt(
         id=row.id,
         key_id=row.key_id,
@@ -172,12 +194,14 @@ def load_attempt(tx: sa.Connection, provider: Provider, intent_id: str) -> Attem
         idempotency=None if row.idempotency is None else bytes(row.idempotency),
         upstream=row.upstream,
         settle_at=parse_time(row.settle_at),
+        is_whole=row.body is not None,
     )
 
 
 def is_erased(tx: sa.Connection, intent_id: str) -> bool:
-    """Whether what a call asked is erased, so that nothing can be told of it any more."""
-    return tx.execute(sa.select(erased.c.entry_id).where(erased.c.entry_id == intent_id)).first() is not None
+    """Whether all of a call is erased, not its body alone, so that nothing is to be kept of it any more."""
+    its = sa.select(erased.c.entry_id).where(erased.c.entry_id == intent_id, erased.c.extent == _ALL)
+    return tx.execute(its).first() is not None
 
 
 def load_idempotency(
@@ -185,10 +209,10 @@ def load_idempotency(
 ) -> bytes | None:
     """What `Attempt.idempotency` is of a call, from the request that is kept, whatever its row in `attempts` says.
 
-    None if it had no idempotency key, or if `load_attempt` gives none.
+    None if it had no idempotency key, if its body is erased, or if `load_attempt` gives none.
     """
     row = _load(tx, intent_id)
-    if row is None:
+    if row is None or row.body is None:
         return None
     body = bytes(row.body)
     key = idempotency_key_of(provider.operation, json.loads(row.headers), body)
@@ -206,20 +230,26 @@ def _item(row: sa.Row[Any]) -> Item:
 
 
 def _is_as_logged(row: sa.Row[Any]) -> bool:
-    """Whether an intent's row opens its leaf: evidence is made of it, and rows can be changed."""
-    if None in (row.headers, row.body, row.event_data, row.event_salt, row.delivery_salt):
+    """Whether an intent's row opens its leaf: evidence is made of it, and rows can be changed.
+
+    That of one whose body is erased opens the event alone.
+    """
+    of_delivery = (row.headers, row.body, row.delivery_salt)
+    is_whole = None not in of_delivery
+    if None in (row.event_data, row.event_salt) or not (is_whole or set(of_delivery) == {None}):
         return False
     try:
         leaf = Leaf.parse(bytes(row.entry))
-        request = Delivery(tuple((name, value) for name, value in json.loads(row.headers)), bytes(row.body)).encode()
-        opened = (
-            Opening(bytes(row.event_data), bytes(row.event_salt)).commitment("event"),
-            Opening(request, bytes(row.delivery_salt)).commitment("delivery"),
-        )
+        delivery = leaf.delivery
+        if is_whole:
+            headers = tuple((name, value) for name, value in json.loads(row.headers))
+            request = Delivery(headers, bytes(row.body)).encode()
+            delivery = Opening(request, bytes(row.delivery_salt)).commitment("delivery")
+        event = Opening(bytes(row.event_data), bytes(row.event_salt)).commitment("event")
     except (FormatError, ValueError, TypeError):
         return False
     told = (leaf.id, leaf.event, leaf.delivery, leaf.facts.get("key"), leaf.facts.get("received_at"))
-    return told == (row.id, *opened, row.key_id, row.received_at)
+    return told == (row.id, event, delivery, row.key_id, row.received_at)
 
 
 def asked(operation: Operation, headers: str, body: bytes) -> tuple[dict[str, str], dict[str, Json]]:

@@ -12,6 +12,7 @@ was followed, and what became of that, is kept in its row by whoever follows it.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from receiver.events import new_id
+from receiver.documents import one_case
+from receiver.events import Claim, Effect, new_id
 from receiver.records.tables import issuer_logs, sources
 from translog.follower import State
 from translog.policy import Policy
@@ -165,6 +167,28 @@ def followed(tx: sa.Connection) -> list[Followed]:
         )
         namings.setdefault(log, []).append(naming)
     return [Followed(log, tuple(its)) for log, its in namings.items()]
+
+
+# ---- whom an entry concerns -----------------------------------------------------------------------------------------
+
+_NEVER_GAPS = frozenset({Effect.REFUSED, Effect.ACTIVATED})
+
+
+def may_be_gap(entry: Claim) -> bool:
+    """Whether an entry that nobody announced is a gap. That nothing was taken back is no news that was owed."""
+    return entry.effect not in _NEVER_GAPS
+
+
+def concerned(namings: Iterable[Naming], provider: str, entry: Claim) -> list[Naming]:
+    """Those of the sources that name a log which one of its entries, of that provider, concerns: theirs is the gap."""
+    return [
+        one for one in namings if one.provider == provider and (one.exclusive or _is_account(entry.account, one.account))
+    ]
+
+
+def _is_account(one: str | None, other: str | None) -> bool:
+    """Whether both are named, and the same."""
+    return one is not None and other is not None and one_case(one) == one_case(other)
 
 
 # ---- of a source's row ----------------------------------------------------------------------------------------------

@@ -101,6 +101,19 @@ erased = sa.Table(
     sa.Column("extent", sa.Text, nullable=False),  # all, or delivery: the body and its headers only
 )
 
+# Which entry of kind `erasure` counts which entry of an issuer's log (`claims`) as erased.
+erased_claims = sa.Table(
+    "erased_claims",
+    metadata,
+    sa.Column("issuer_log_id", sa.Text, sa.ForeignKey("issuer_logs.id"), primary_key=True),
+    sa.Column("tenant_id", sa.Integer, sa.ForeignKey("tenants.id"), primary_key=True),
+    sa.Column("index", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("log_id", sa.Integer, sa.ForeignKey("logs.id"), nullable=False),
+    sa.Column("log_index", sa.BigInteger, nullable=False),  # of the erasure
+    sa.Column("erasure_id", sa.Text, sa.ForeignKey("erasures.id"), nullable=False, index=True),
+    sa.Index("erased_claims_by_entry", "log_id", "log_index"),
+)
+
 # Whom deliveries name, by keyed hashes.
 persons = sa.Table(
     "persons",
@@ -159,6 +172,7 @@ retention = sa.Table(
 __all__ = [
     "IS_UNDER_WAY",
     "erased",
+    "erased_claims",
     "erasures",
     "export_keys",
     "exports",

@@ -13,18 +13,20 @@ a finding about an event, that event names as well: erased with it, it has to be
 A row tells that somebody was named, so it goes when its delivery is erased (`forget`). Between reading a delivery and
 writing its rows that may have happened: both are done by whoever has locked the row of `persons_read`.
 
-What is no JSON object names nobody, and nor does what is only encoded in one.
+What is no strict JSON, and is in quarantine for that, is read as far as it can be (`receiver.loosejson`): it names
+somebody all the same. Nobody is named by what is only encoded in a document.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from receiver import providers
+from receiver import loosejson, providers
 from receiver.documents import Person, PersonKind, persons_in
 from receiver.providers import Provider
 from receiver.records.attempts import METHOD, asked
@@ -153,13 +155,14 @@ def _persons(provider: Provider, headers: str | None, body: bytes) -> Iterator[P
     if headers is not None and f'"{METHOD}"' in headers:
         path, _ = asked(provider.operation, headers, b"")
         yield from persons_in(dict(path), provider.persons)
-    if _mentions(provider.name).search(body) is None:
+    if _mentions(provider.name).search(body) is None and not loosejson.is_wide(body):
         return
     try:
-        document = parse(body)
+        yield from persons_in(parse(body), provider.persons)
     except NotJson:
-        return
-    yield from persons_in(document, provider.persons)
+        loose = loosejson.read(body)
+        found = (persons_in(loose.values, provider.persons), persons_in(loose.members, _anywhere(provider.name)))
+        yield from (one for one in chain(*found) if loosejson.is_text(one.value))
 
 
 @cache
@@ -170,6 +173,15 @@ def _mentions(provider: str) -> re.Pattern[bytes]:
     """
     names = {name.rpartition(".")[2] for name in providers.get(provider).persons}
     return re.compile(rb'\\u|"(?:' + b"|".join(sorted(re.escape(name).encode() for name in names)) + rb')"')
+
+
+@cache
+def _anywhere(provider: str) -> dict[str, Sequence[PersonKind]]:
+    """What a member is called that may name somebody, whatever it is in, with all the kinds that it may be of then."""
+    kinds: dict[str, dict[PersonKind, None]] = {}
+    for name, its in providers.get(provider).persons.items():
+        kinds.setdefault(name.rpartition(".")[2], {}).update(dict.fromkeys(its))
+    return {name: tuple(its) for name, its in kinds.items()}
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def _told(party: Party, attempt: Attempt, held: Held) -> Submission:
 
 
 def _called(records: Records, held: Held) -> tuple[Party, Attempt]:
-    """Whose call an answer belongs to, and which. Raises RecordsError if it is not there any more, or erased."""
+    """Whose call an answer belongs to, and which. Raises RecordsError if it is not there any more, or all erased."""
     party = find_party(records, records.tenant(held.tenant), held.source_id)
     with records.database.read() as tx:
         attempt = load_attempt(tx, party.provider, held.attempt_id)

@@ -27,11 +27,11 @@ from receiver.problems import CONTENT_TYPE, Problem
 from receiver.records.attempts import Attempt
 from receiver.records.keyed import idempotency_key
 from receiver.records.opening import Records
+from receiver.records.pending import Held
 from receiver.relay import entries
 from receiver.relay.answers import Answers
 from receiver.relay.calls import Outgoing
 from receiver.relay.entries import LATE, SETTLE_MARGIN, Party
-from receiver.records.pending import Held
 from receiver.relay.settling import Settler
 from receiver.upstream import Answer, NotSent, Unknown, Upstream, without
 

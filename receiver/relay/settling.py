@@ -198,9 +198,9 @@ class Settler:
             with self._records.database.read() as tx:
                 attempt = load_attempt(tx, provider, attempt_id)
                 first_id = None
-                if attempt is not None and not is_followed(outcome):
+                if attempt is not None and attempt.is_whole and not is_followed(outcome):
                     first_id = told_by_another(tx, party, attempt)
-            if attempt is not None:
+            if attempt is not None and attempt.is_whole:
                 return _Case(party, attempt, outcome, row.outcome_id, first_id)
         return Settled(row.id, outcome, row.outcome_id, is_followed(outcome), said)
 

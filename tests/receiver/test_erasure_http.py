@@ -147,7 +147,7 @@ def test_what_cannot_be_asked(ann: Operator, asked: dict[str, Any], member: str)
     assert JANE not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/erasures", f"/erasures/{new_id()}"])
+@pytest.mark.parametrize("path", ["/erasures", f"/erasures/{new_id()}"], ids=["all", "one"])
 def test_other_scopes(service: Service, path: str) -> None:
     """None but `operate` will do."""
     key = service.key("audit,export,admin")

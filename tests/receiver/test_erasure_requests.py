@@ -3,7 +3,7 @@
 import itertools
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -25,10 +25,12 @@ from receiver.events import Effect, Item, format_time, new_id
 from receiver.records.giving import give
 from receiver.records.keeping import erasures, exports, given_out
 from receiver.records.opening import Records, Tenant
+from receiver.records.pending import Held, Pending
 from receiver.records.tables import findings
 from tests.receiver.claims import ORGANIZATION, Issuer, check, deliver, new_source, reversed_
 from tests.receiver.erasing import REASON, erase, faults_of, gone, opening, told, traces
 from tests.receiver.holding import acting, hold, release
+from tests.receiver.open_calls import new_caller
 from tests.receiver.service import ACCOUNT, revoked
 from tests.receiver.submissions import RECEIVED_AT, Source
 from tests.translog import faults
@@ -207,6 +209,19 @@ def test_a_crash_at_any_statement(records: Records, source: Source, moment: faul
         assert (event.id in opening(records)) == (not is_asked)
     assert which > (3 if statement else 30)
     assert faults_of(records) == []
+
+
+def test_an_answer_that_a_crash_has_left(records: Records) -> None:
+    """It waited to be recorded, and its call is erased by then: the request is not completed before it is gone."""
+    caller = new_caller(records, "truthlocks")
+    call, pending = caller.begin(), Pending.of(records)
+    pending.put(Held(call.id, "default", caller.party.source.id, 200, b"{}", datetime.now(UTC)))
+    with pytest.raises(PowerCut), faults.at(records.database, "after", "COMMIT", 5):
+        erase(records, event_id=call.id)
+    assert (gone(records, [call.id]), pending.calls(), states(records)) == (True, [call.id], ["running"])
+
+    resume(records, caller.party.tenant)
+    assert (pending.calls(), states(records)) == ([], ["completed"])
 
 
 @pytest.mark.parametrize("which", [1, 2, 3, 4])

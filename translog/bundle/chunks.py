@@ -21,7 +21,8 @@ from translog.bundle.joining import STATES, Boxes, statements
 from translog.bundle.leaves import EventFacts, Read, Reader, Shape
 from translog.bundle.lines import Lines, Piece
 from translog.bundle.manifest import COUNTED, Question
-from translog.bundle.openings import AS_DELIVERY, AS_EVENT, NOTHING, SALT, Told, check_delivery, committed, read_event
+from translog.bundle.openings import AS_DELIVERY, AS_EVENT, NOTHING, Told, check_delivery, committed, read_event
+from translog.bundle.plain import EVENT, NUMBER, PAYLOAD, SALT, STANDS, Parts, deliver, delivery_of, line_of, tell
 from translog.canonical import Value
 from translog.checkpoint import Checkpoint
 from translog.errors import BundleError, FormatError
@@ -31,20 +32,19 @@ __all__ = ["EVENTS", "PAYLOADS", "Chunk", "Context", "Found", "check", "written"
 EVENTS = "events.jsonl"
 PAYLOADS = "payloads/{:06d}.jsonl"
 
-_STANDS = rb'"stands":\{"cross_check":(?:null|"([a-z]+)"),"entry":(null|0|[1-9][0-9]{0,15})\}\}'
-_END = re.compile(rb',"salt":"(%b)",%b' % (SALT, _STANDS))
-_BY = rb"(0|[1-9][0-9]{0,15})"
+_END = re.compile(rb',"salt":"(%b)",%b' % (SALT, STANDS))
 _ERASED = re.compile(
-    rb'\{"erased":true,"erased_by":%b,"event":null,"index":%b,"leaf":(\{.*\}),"salt":null,%b' % (_BY, _BY, _STANDS),
+    rb'\{"erased":true,"erased_by":(%b),"event":null,"index":(%b),"leaf":(\{.*\}),"salt":null,%b'
+    % (NUMBER, NUMBER, STANDS),
     re.DOTALL,
 )
-_TOMBSTONE = re.compile(rb'\{"delivery":null,"erased_by":%b,"index":%b,"salt":null\}' % (_BY, _BY))
 _SHOWN, _DELIVERY = b'{"erased":false,"erased_by":null,"event":', b'{"delivery":'
+_PAYLOAD_END = re.compile(rb'"(%b)"\}' % SALT)
+_TOMBSTONE = re.compile(rb'\{"delivery":null,"erased_by":(%b),"index":(%b),"salt":null\}' % (NUMBER, NUMBER))
+
 _SAYING = frozenset({b"cross_check", b"erasure"})
 _EXCLUDED = {b"quarantine": "quarantined", b"mismatch": "mismatches"}
 _UNTOLD = None, None
-_PAYLOAD_END = re.compile(rb'"(%b)"\}' % SALT)
-_SALT_LENGTH = len(b'""}') + 44  # of the end of a payload's line
 
 
 class Context(NamedTuple):
@@ -190,7 +190,7 @@ class _Checking:
             return b""
 
     def _reason(self, kind: bytes, leaf: Read) -> str | None:
-        """Why a leaf is not among the events; nothing if it is none. None if it is, or on the basis `occurred` may be."""
+        """Why a leaf is not among the events, empty if it is none; None if it is, or on the basis `occurred` can be."""
         if kind in _EXCLUDED:
             return _EXCLUDED[kind]
         if not leaf.is_event:
@@ -215,8 +215,8 @@ class _Checking:
     def _read_lines(self, wanted: list[tuple[int, Read]]) -> None:
         """Compare the lines with the events that there must be, and count these."""
         chunk, found = self.chunk, self.found
-        lines = Lines(self.archive, [chunk.lines], EVENTS)
-        payloads = Lines(self.archive, chunk.payloads, PAYLOADS.format(0))
+        lines = Lines(self.archive, [chunk.lines], EVENTS, EVENT)
+        payloads = Lines(self.archive, chunk.payloads, PAYLOADS.format(0), PAYLOAD)
         each_payload, numbers = iter(payloads), list[bytes]()
         for expected, line in self._paired(wanted, lines):
             if expected is None:
@@ -245,7 +245,7 @@ class _Checking:
 
     def _paired(
         self, wanted: list[tuple[int, Read]], lines: Lines
-    ) -> Iterator[tuple[tuple[int, Read] | None, bytes | None]]:
+    ) -> Iterator[tuple[tuple[int, Read] | None, bytes | Parts | None]]:
         """Each event with its line. On the basis `occurred` some may have none: only openings tell when it was."""
         if self.question.basis != "occurred":
             return zip_longest(wanted, lines)
@@ -262,48 +262,64 @@ class _Checking:
             else:
                 self.found.exclusions["outside"] += 1
 
-    def _event(self, index: int, leaf: Read, line: bytes) -> _Line:
+    def _event(self, index: int, leaf: Read, line: bytes | Parts) -> _Line:
         """What the line says, if it is that of the event. Raises `FormatError` if it is not."""
+        if isinstance(line, tuple):
+            data, *_, stated, its_leaf, salt, state, entry = line
+            if its_leaf == leaf.data and stated == b"%d" % index and (told := tell(line)) is not None:
+                return self._opened(leaf, data, salt, told), None, _stands(state, entry)
+            line = line_of(line)
         if line.startswith(_SHOWN):
-            mark = b',"index":%d,"leaf":' % index
-            at = line.find(mark)
-            if not line.startswith(leaf.data, at + len(mark)):  # the event's own data may look like this, too
-                at = line.rfind(mark + leaf.data)
-            match = _END.fullmatch(line, at + len(mark) + len(leaf.data)) if at >= 0 else None
+            middle = b',"index":%d,"leaf":%b' % (index, leaf.data)
+            at = line.rfind(middle)
+            match = _END.fullmatch(line, at + len(middle)) if at >= 0 else None
             if match is not None:
-                data = line[len(_SHOWN) : at]
-                if committed(match[1], AS_EVENT, data) != leaf.event:
-                    raise FormatError("the event and the salt do not give the commitment in the leaf: it was changed")
-                told = read_event(data)
-                if self.question.basis == "occurred":
-                    self._check_inside(told)
-                return told, None, _stands(match[2], match[3])
+                salt, state, entry = match.groups(b"")
+                return self._opened(leaf, line[len(_SHOWN) : at], salt, None), None, _stands(state, entry)
         elif match := _ERASED.fullmatch(line):
-            by, stated, data, state, entry = match.groups()
-            if stated == b"%d" % index and data == leaf.data:
+            by, stated, its_leaf, state, entry = match.groups(b"")
+            if stated == b"%d" % index and its_leaf == leaf.data:
                 return NOTHING, int(by), _stands(state, entry)
         raise FormatError(_difference(line, index, leaf.data))
+
+    def _opened(self, leaf: Read, data: bytes, salt: bytes, told: Told | None) -> Told:
+        """What an event tells that the leaf commits to, once it was read; `told` if it was before."""
+        if committed(salt, AS_EVENT, data) != leaf.event:
+            raise FormatError("the event and the salt do not give the commitment in the leaf: it was changed")
+        told = told or read_event(data)
+        if self.question.basis == "occurred":
+            self._check_inside(told)
+        return told
 
     def _check_inside(self, told: Told) -> None:
         if told[0] is None or not self.since <= told[0] < self.until:
             raise FormatError("it did not occur in the period")
 
-    def _payload(self, index: int, leaf: Read, line: bytes) -> int | None:
+    def _payload(self, index: int, leaf: Read, line: bytes | Parts) -> int | None:
         """The erasure that a payload's line names, None if it is shown. Raises `FormatError` if it is not the line."""
+        if isinstance(line, tuple):
+            body, headers, stated, salt = line
+            if stated == b"%d" % index and deliver(body, headers):
+                self._check_committed(leaf, delivery_of(body, headers), salt)
+                return None
+            line = line_of(line)
         if line.startswith(_DELIVERY):
-            end = b',"erased_by":null,"index":%d,"salt":' % index
-            at = len(line) - len(end) - _SALT_LENGTH
-            match = _PAYLOAD_END.fullmatch(line, at + len(end)) if line.startswith(end, at) else None
+            middle = b',"erased_by":null,"index":%d,"salt":' % index
+            at = line.rfind(middle)
+            match = _PAYLOAD_END.fullmatch(line, at + len(middle)) if at >= 0 else None
             if match is not None:
                 data = line[len(_DELIVERY) : at]
-                if committed(match[1], AS_DELIVERY, data) != leaf.delivery:
-                    raise FormatError("the body, headers and salt do not give the leaf's commitment: it was changed")
+                self._check_committed(leaf, data, match[1])
                 check_delivery(data)
                 return None
         match = _TOMBSTONE.fullmatch(line)
         if match is not None and match[2] == b"%d" % index:
             return int(match[1])
         raise FormatError(_difference(line, index, None))
+
+    def _check_committed(self, leaf: Read, data: bytes, salt: bytes) -> None:
+        if committed(salt, AS_DELIVERY, data) != leaf.delivery:
+            raise FormatError("the body, headers and salt do not give the commitment in the leaf: they were changed")
 
     # ---- sums -------------------------------------------------------------------------------------------------------
 
@@ -341,18 +357,18 @@ class _Checking:
         found.csv = len(data), hashlib.sha256(data).digest()
 
 
-def _stands(state: bytes | None, entry: bytes) -> _Stands:
-    if state is None and entry == b"null":
+def _stands(state: bytes, entry: bytes) -> _Stands:
+    if not state and not entry:
         return _UNTOLD
-    if state not in STATES or entry == b"null":
+    if state not in STATES or not entry:
         raise FormatError("how it stands is not said as in a bundle")
     return state, int(entry)
 
 
-def _index(line: bytes | None) -> int | None:
+def _index(line: bytes | Parts | None) -> int | None:
     """The index that a line states, if it does."""
     try:
-        found: object = json.loads(line or b"")["index"]
+        found: object = json.loads(line_of(line) if isinstance(line, tuple) else line or b"")["index"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return found if isinstance(found, int) else None

@@ -6,11 +6,13 @@ and together they are the whole file, so that no line is in none.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from operator import length_hint
 from typing import NamedTuple, cast
 
 from translog.bundle.archive import BLOCK, Archive, Member
+from translog.bundle.plain import Parts
 from translog.errors import BundleError
 
 __all__ = ["MAX_LINE", "Lines", "Piece", "cut", "parted", "place_of"]
@@ -19,6 +21,7 @@ MAX_LINE = 1 << 24
 """Bytes of a line, the most that are read."""
 
 _GLANCE = 1 << 13
+_BLOCK = 1 << 16
 
 
 class Piece(NamedTuple):
@@ -30,31 +33,47 @@ class Piece(NamedTuple):
 
 
 class Lines:
-    """Reads the lines of some pieces of files, and knows where it is. `name` is a file's that has the first line."""
+    """Reads the lines of some pieces of files, and knows where it is. `name` is a file's that has the first line.
 
-    def __init__(self, archive: Archive, pieces: Sequence[Piece], name: str) -> None:
+    With a `pattern`, which matches a line with its newline from end to end, lines are taken apart by it.
+    """
+
+    def __init__(
+        self, archive: Archive, pieces: Sequence[Piece], name: str, pattern: re.Pattern[bytes] | None = None
+    ) -> None:
         self._archive = archive
         self._pieces = pieces
         self._name = name
+        self._pattern = pattern
         self._read = [0]  # of each piece up to the one that is read now, lines taken from the file
-        self._waiting: Iterator[bytes] = iter(())  # those of them that were not given yet
+        self._waiting: Iterator[bytes | Parts] = iter(())  # those of them that were not given yet
         self._before: dict[int, int] = {}  # lines before a piece in its file, once that is asked
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Each line, without its newline."""
+    def __iter__(self) -> Iterator[bytes | Parts]:
+        """Each line without its newline, or its parts, if it and those around it match the pattern and are ASCII."""
         for number, piece in enumerate(self._pieces):
             if number:
                 self._read.append(0)
             rest = b""
-            for block in self._archive.blocks(piece.start, piece.end):
-                *whole, rest = (rest + block).split(b"\n")
-                self._read[-1] += len(whole)
-                self._waiting = iter(whole)
+            for start in range(piece.start, piece.end, _BLOCK):
+                block = rest + self._archive.piece(start, min(start + _BLOCK, piece.end))
+                end = block.rfind(b"\n") + 1
+                whole, rest = block[:end], block[end:]
+                lines = self._taken_apart(whole)
+                self._read[-1] += len(lines)
+                self._waiting = iter(lines)
                 yield from self._waiting
                 if len(rest) > MAX_LINE:
                     raise BundleError(self.place(after=True), f"a line of more than {MAX_LINE} bytes")
             if rest:
                 raise BundleError(self.place(after=True), "the line does not end in a newline")
+
+    def _taken_apart(self, block: bytes) -> Sequence[bytes | Parts]:
+        if self._pattern is not None and block.isascii():
+            found: list[Parts] = self._pattern.findall(block)
+            if len(found) == block.count(b"\n"):  # each begins a line and ends one: so there is nothing besides
+                return found
+        return block.split(b"\n")[:-1]
 
     def place(self, index: int | None = None, *, after: bool = False) -> str:
         """Where the line is that was read last, or the one after it; of the entry at that index."""

@@ -118,6 +118,22 @@ def upgrade() -> None:
     )
     op.create_index("ix_erased_erasure_id", "erased", ["erasure_id"], unique=False)
     op.create_table(
+        "erased_claims",
+        sa.Column("issuer_log_id", sa.Text(), nullable=False),
+        sa.Column("tenant_id", sa.Integer(), nullable=False),
+        sa.Column("index", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("log_id", sa.Integer(), nullable=False),
+        sa.Column("log_index", sa.BigInteger(), nullable=False),
+        sa.Column("erasure_id", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["erasure_id"], ["erasures.id"]),
+        sa.ForeignKeyConstraint(["issuer_log_id"], ["issuer_logs.id"]),
+        sa.ForeignKeyConstraint(["log_id"], ["logs.id"]),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+        sa.PrimaryKeyConstraint("issuer_log_id", "tenant_id", "index"),
+    )
+    op.create_index("erased_claims_by_entry", "erased_claims", ["log_id", "log_index"], unique=False)
+    op.create_index("ix_erased_claims_erasure_id", "erased_claims", ["erasure_id"], unique=False)
+    op.create_table(
         "given_out",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("tenant_id", sa.Integer(), nullable=False),
