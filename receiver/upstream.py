@@ -22,6 +22,7 @@ from typing import Literal, Protocol, TypeAlias
 import httpx2
 
 from receiver.providers import Operation
+from translog.fetching import trusted
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Names and values as they are on the wire, in order; a name in any case, and more than once."""
@@ -132,7 +133,7 @@ class Upstream:
         # never runs out before the first byte, and what ends before it is told as not sent.
         self._timeouts = httpx2.Timeout(timeout, connect=timeout / 4, pool=timeout / 4).as_dict()
         limits = httpx2.Limits(max_connections=MAX_CONNECTIONS)
-        self._transport = httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
+        self._transport = httpx2.AsyncHTTPTransport(trusted(), trust_env=False, limits=limits)
         # It writes an answer's headers into its debugging log, and cookies are among them.
         logging.getLogger("httpcore2").setLevel(logging.INFO)
 

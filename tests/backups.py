@@ -1,11 +1,17 @@
 """Copies of a whole database, taken and put back as an operator would: its file, or a database beside it."""
 
+import atexit
 import shutil
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Self
 
 from receiver.records.engine import Database
+from receiver.records.migrations import upgrade
+from receiver.records.vault import data_key_in
+from receiver.settings import Settings
 from tests.postgres import Cluster
 
 
@@ -45,3 +51,24 @@ def _file(database: Database) -> Path:
 
 def _cluster(database: Database) -> Cluster:
     return Cluster(Path(str(database.url.query["host"])))
+
+
+def begin(settings: Settings) -> None:
+    """Make the data folder of a first start, on SQLite with its schema: to migrate takes far longer."""
+    file = settings.data / "rescind.db"
+    if settings.data.exists() or settings.url != f"sqlite:///{file}":
+        return
+    settings.data.mkdir(mode=0o700, parents=True)
+    shutil.copy(_schema(), file)
+    data_key_in(settings.data, make=True)
+
+
+@cache
+def _schema() -> Path:
+    """An SQLite database with the schema and nothing in it, until this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="rescind-schema-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    database = Database(f"sqlite:///{folder / 'rescind.db'}")
+    upgrade(database)
+    database.dispose()
+    return folder / "rescind.db"

@@ -38,7 +38,7 @@ from translog.errors import FetchError, FormatError
 from translog.merkle import HASH_SIZE
 from translog.tiles import MAX_ENTRY_SIZE, TILE_WIDTH, Bundle, Resource, Tile, decode_bundle, encode_bundle
 
-__all__ = ["BUDGET", "CONNECTIONS", "Fetcher"]
+__all__ = ["BUDGET", "CONNECTIONS", "Fetcher", "trusted"]
 
 MAX_TILE = TILE_WIDTH * HASH_SIZE
 MAX_BUNDLE = TILE_WIDTH * (2 + MAX_ENTRY_SIZE)
@@ -90,7 +90,7 @@ class Fetcher:
         # A transport for each connection: one for all would look at every connection for every request. The one that
         # was used last is taken first.
         limits = httpx2.Limits(max_connections=1, keepalive_expiry=_IDLE)
-        self._transports = [httpx2.AsyncHTTPTransport(_tls(), limits=limits) for _ in range(CONNECTIONS)]
+        self._transports = [httpx2.AsyncHTTPTransport(trusted(), limits=limits) for _ in range(CONNECTIONS)]
         self._free = self._transports.copy()
         self._turns = asyncio.Semaphore(CONNECTIONS)
         self._cache = _Cache(None if cache is None else cache / hashlib.sha256(self.url.encode()).hexdigest()[:16])
@@ -215,8 +215,8 @@ def _wait_before_another(error: Exception) -> bool | float:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    """One for all: to read the trusted certificates takes longer than a request."""
+def trusted() -> ssl.SSLContext:
+    """Whose certificates count, one for all: to read them takes longer than a request."""
     return httpx2.create_ssl_context(trust_env=False)
 
 

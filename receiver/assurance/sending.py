@@ -26,6 +26,7 @@ import httpx2
 from receiver.assurance import addresses
 from receiver.assurance.addresses import AddressError, Endpoint, Network, Resolve
 from receiver.assurance.messages import Message, headers
+from translog.fetching import trusted
 
 TIMEOUT = 15.0
 """Seconds within which a try must be answered, whatever the other side does."""
@@ -80,7 +81,7 @@ class Sender:
         self._timeout = timeout
         # No connection is kept: the pool knows them by their address, and not by the name they were checked for.
         self._transport = httpx2.AsyncHTTPTransport(
-            verify=True if tls is None else tls,
+            verify=trusted() if tls is None else tls,
             trust_env=False,
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
         )

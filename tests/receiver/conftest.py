@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
+from receiver.records.vault import data_key_in
 from tests.postgres import Cluster
 from tests.receiver.service import Sender, Service, running, settings_in
 
@@ -27,7 +28,9 @@ def either_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
             yield service
         return
     cluster: Cluster = request.getfixturevalue("postgresql")
-    name = cluster.create_database()
+    name = cluster.create_database(template=request.getfixturevalue("postgresql_schema"))
+    (folder / "data").mkdir(mode=0o700)
+    data_key_in(folder / "data", make=True)
     with running(settings_in(folder, database_url=cluster.url(name))) as service:
         yield service
     cluster.drop_database(name)

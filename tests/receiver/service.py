@@ -44,6 +44,7 @@ from receiver.records.sources import NewSource, add_source
 from receiver.records.tables import deliveries
 from receiver.server import listen, make_server
 from receiver.settings import Settings, load
+from tests.backups import begin
 from translog.evidence import Leaf
 from translog.store import entries
 
@@ -297,6 +298,7 @@ def settings_in(folder: Path, **given: Any) -> Settings:
 @contextmanager
 def running(settings: Settings) -> Generator[Service]:
     """The service on these settings, for as long as the block lasts."""
+    begin(settings)
     records = Records.open(settings)
     try:
         app, listening = create_app(records), listen("127.0.0.1", 0)
