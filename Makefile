@@ -7,8 +7,8 @@ BIN := .venv/bin
 demo: setup
 	@$(BIN)/receiver demo $(ARGS)
 
-# Twice as many workers as cores: tests wait for disks, processes and databases half of the time.
-WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
+# Three times as many workers as cores: tests wait for disks, processes and databases most of the time.
+WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3)')
 
 # Workers must collect the same tests in the same order, sets in their parameters included: one hash seed for all.
 test: setup lint

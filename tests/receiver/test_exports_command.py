@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import pty
 import re
@@ -26,6 +27,7 @@ from receiver.records.journal import change
 from receiver.records.keeping import exports, given_out
 from receiver.records.opening import Records
 from tests.receiver.commands import Commands
+from tests.receiver.erasing import erase
 from tests.receiver.exporting import fill, leaves
 from translog.checkpoint import Checkpoint
 from translog.note import Note
@@ -218,11 +220,7 @@ def test_another_tenants_export_is_not_made(commands: Commands, tmp_path: Path) 
 
 def test_one_that_does_not_end_can_be_made(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how, and leaves nothing behind but its entry."""
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(command, "build", full)
+    monkeypatch.setattr(command, "build", _fail)
     assert "No space left" in commands.refused("export", *PERIOD, "--out", str(tmp_path / "x.zip"))
     monkeypatch.undo()
     records = commands.records()
@@ -232,6 +230,37 @@ def test_one_that_does_not_end_can_be_made(commands: Commands, tmp_path: Path, m
     assert [one.name for one in tmp_path.iterdir() if "x.zip" in one.name] == []
 
     assert commands.json("export", "--job", row.id, "--out", str(tmp_path / "x.zip"))["id"] == row.id
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_erasure_names_one_that_was_only_made_again(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """By the range of its file; and if that is not known, since a crash came between, by where its own entry is."""
+    period, out = ("--since", "2000-01-01", "--until", now(commands)), tmp_path / "x.zip"
+    monkeypatch.setattr(command, "build", _fail)
+    commands.refused("export", *period, "--out", str(out))
+    monkeypatch.undo()
+    records = commands.records()
+    [failed] = rows(records)
+    commands.ok("export", "--job", failed.id, "--out", str(out))
+
+    [made] = rows(records)
+    assert (failed.start, failed.end, made.state) == (None, None, "failed")
+    assert 0 <= made.start < made.end <= made.log_index + 1
+    if not is_known:
+        with records.database.write() as tx:
+            tx.execute(sa.update(exports).values(start=None, end=None))
+    with zipfile.ZipFile(out) as bundle:
+        event_id = json.loads(bundle.read("events.jsonl").splitlines()[0])["leaf"]["id"]
+    records.tenant("default").log.refresh()
+    answer = erase(records, event_id=event_id)
+    records.close()
+    assert [one.id for one in answer.exports] == [made.id]
+
+
+def _fail(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_what_was_erased_meanwhile_does_not_get_out(

@@ -9,8 +9,9 @@ import pytest
 
 from receiver.amounts import parse_amount
 from receiver.assurance import matching
-from receiver.assurance.matching import Difference, Entry, Matched, Told, differences, match, may_be_gap
+from receiver.assurance.matching import Difference, Entry, Matched, Told, differences, match
 from receiver.events import Claim, CrossCheck, Effect, Item
+from receiver.records.issuer_logs import may_be_gap
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 ITEM = Item("redemption", "r1")

@@ -28,11 +28,14 @@ from receiver.records.persons import (
 from receiver.records.tables import deliveries
 from receiver.settings import Settings
 from tests.receiver.claims import ORGANIZATION, deliver, new_source, reversed_
+from tests.receiver.erasing import erase as erase_person
+from tests.receiver.erasing import traces
 from tests.receiver.five import FIVE, PARTIES
 from tests.receiver.open_calls import new_caller
 from tests.receiver.operations import EXAMPLES
-from tests.receiver.service import running, settings_in, until
+from tests.receiver.service import ACCOUNT, running, settings_in, until
 from tests.receiver.submissions import Source
+from tests.receiver.test_persons_named import LOOSE
 from translog.evidence import Delivery
 from translog.store import logs
 
@@ -299,6 +302,19 @@ def erase(records: Records, its_id: str, *columns: str) -> None:
         tx.execute(sa.update(deliveries).where(deliveries.c.id == its_id).values(gone))
         if not columns:
             forget(tx, [its_id])
+
+
+@pytest.mark.parametrize("body", LOOSE)
+def test_a_person_is_erased_of_what_is_no_strict_json(records: Records, body: bytes) -> None:
+    """It is kept in quarantine; `fsck` finds the same persons in it."""
+    [kept] = deliver(new_source(records, "voucherify", ACCOUNT), body)
+    assert kept.status == "quarantined"
+    assert [kept.id] == caught_up(records, "email:jane@example.com")
+    assert faults(records) == []
+
+    assert erase_person(records, person="email:jane@example.com").erased == 1
+    assert traces(records, "jane", "Jane") == []
+    assert faults(records) == []
 
 
 def test_whom_an_erased_delivery_named_is_not_found_by_it(records: Records) -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -10,14 +11,39 @@ from hypothesis import strategies as st
 
 from receiver import providers
 from receiver.documents import Person, PersonKind, persons_in
+from receiver.records.keyed import person_key
 from receiver.records.persons import named_by, person
-from receiver.strictjson import Json, parse
+from receiver.strictjson import Json, NotJson, parse
 from tests.receiver import test_capillary, test_scrip, test_thanx, test_voucherify
 from tests.receiver.operations import EXAMPLES
 
 HASH_KEY = bytes(32)
 EMAIL, MOBILE, EXTERNAL_ID, CARD_NUMBER, CUSTOMER_ID = PersonKind
 CONTACT = {"email": [EMAIL], "phone": [MOBILE], "customer.id": [CUSTOMER_ID], "id": [EXTERNAL_ID]}
+
+
+LOOSE = (
+    b'{"email":"jane@example.com","email":"jane@example.com"}',
+    b'{"email":"john@example.com","email":"jane@example.com"}',
+    b'{"customer":{"email":"jane@example.com"},"customer":7}',
+    b'[{"email":"jane@example.com"}]',
+    b'{} {"email":"jane@example.com"}',
+    b'{"email":"jane@example.com"} and so on',
+    b'{"sum":1}, {"email":"Jane@example.com"}, and so on',
+    b'\xef\xbb\xbf{"email":"jane@example.com"}',
+    '{"email":"jane@example.com"}'.encode("utf-16"),
+    b'{"name":"\\u0000","email":"jane@example.com"}',
+    b'{"name":"\xff","email":"jane@example.com"}',
+    b'{"name":"\\ud800","email":"jane@example.com"}',
+    b'{"sum":1e400,"n":NaN,"email":"jane@example.com"}',
+    b'{"name":"\n","e\\u006dail":"jane@example.com"}',
+    b'{"email":"jane@example.com","sum":',
+    b'{"sum":01,"email" : "jane\\u0040example.com"}',
+    b'{"name":"not closed,\n"email":"jane@example.com"}',
+    b'{"a":' * 60 + b'{"email":"jane@example.com"}' + b"}" * 60,
+    b'{"a":' * 5000 + b'{"email":"jane@example.com"}' + b"}" * 5000,
+)
+"""Bodies that name her, each of which is refused for another reason."""
 
 
 def named(provider: str, document: Json) -> set[str]:
@@ -100,6 +126,8 @@ def test_a_member_of_several_kinds(value: Json, kinds: set[PersonKind]) -> None:
         ("mobile:\u0661\u0662\uff13", "123"),
         ("external_id: User 7:b ", "User 7:b"),
         ("card_number:0042", "0042"),
+        ("external_id:Jose\u0301", "Jos\u00e9"),
+        ("email:Jose\u0301@stra\u00dfe.de", "jos\u00e9@strasse.de"),
         ("customer_id:550E8400-E29B-41D4-A716-446655440002", "550e8400-e29b-41d4-a716-446655440002"),
     ],
 )
@@ -155,6 +183,12 @@ def test_a_phone_number_is_its_digits(number: str, between: str) -> None:
 def test_an_address_is_one_in_any_case(address: str, upper: bool) -> None:
     """Of ASCII, as nearly all are."""
     assert Person.of(EMAIL, address) == Person.of(EMAIL, address.upper() if upper else address.title())
+
+
+@given(st.sampled_from(PersonKind), st.text(), st.sampled_from(["NFC", "NFD"]))
+def test_a_person_is_one_however_its_characters_are_composed(kind: PersonKind, text: str, form: Any) -> None:
+    """Of what Unicode holds to be the same, some write the one and some the other."""
+    assert Person.of(kind, text) == Person.of(kind, normalize(form, text))
 
 
 def _documents() -> st.SearchStrategy[Any]:
@@ -262,11 +296,31 @@ def test_a_member_of_voucherify() -> None:
     assert named_by(HASH_KEY, "voucherify", json.dumps([["x-signed", "so"]]), b"") == set()
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'[{"email":"a@b.c"}]', b'{"email":"a@b.c","email":"a@b.c"}', b"\xff"])
-def test_what_is_not_json_as_it_is_read_here_names_nobody(body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b"email=a@b.c", b"<email>a@b.c</email>", b'{"email":"a@b', b'{"email":"\\ud800"}']
+)
+def test_what_has_no_member_that_can_be_made_out_names_nobody(body: bytes) -> None:
     """Nor does it raise anything; nor what is of a provider that there is no more."""
     assert named_by(HASH_KEY, "voucherify", None, body) == set()
     assert named_by(HASH_KEY, "nobody", None, b'{"email":"a@b.c"}') == set()
+
+
+@pytest.mark.parametrize("body", LOOSE)
+def test_what_is_no_strict_json_names_somebody_all_the_same(body: bytes) -> None:
+    """It is in quarantine, and kept: whoever it names can ask for it."""
+    with pytest.raises(NotJson):
+        parse(body)
+
+    assert person_key(HASH_KEY, "email", "jane@example.com") in named_by(HASH_KEY, "voucherify", None, body)
+
+
+def test_a_member_of_nobody_knows_what_is_of_every_kind() -> None:
+    """`id` is a customer's in a customer, and nobody's elsewhere: of what is only searched for, that is not known."""
+    customer = person_key(HASH_KEY, "customer_id", "c1")
+
+    assert named_by(HASH_KEY, "voucherify", None, b'[{"id":"c1"}]') == set()
+    assert {customer} == named_by(HASH_KEY, "voucherify", None, b'[{"customer":{"id":"c1"}}]')
+    assert {customer} == named_by(HASH_KEY, "voucherify", None, b'[{"id":"c1"},')
 
 
 @pytest.mark.parametrize("provider", providers.names())

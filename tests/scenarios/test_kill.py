@@ -17,7 +17,7 @@ from receiver.settings import Settings
 from tests.scenarios.service import Sender, Service, Site, leaves, revoked
 from translog.merkle import leaf_hash
 
-KILLS = 10
+KILLS = 6
 SENDERS = 8
 LOADED = 60  # answers in a round before the kill
 
