@@ -34,6 +34,7 @@ from receiver.erasure.due import Due
 from receiver.erasure.hold_routes import HoldsController
 from receiver.erasure.routes import ErasuresController
 from receiver.errors import EXCEPTION_HANDLERS
+from receiver.exports.checked import Checked
 from receiver.exports.making import Maker
 from receiver.exports.routes import ExportsController
 from receiver.health import HealthController, unless_closed
@@ -150,6 +151,7 @@ def create_app(records: Records) -> HotPath:
                 "assurance": assurance,
                 "metrics": metrics,
                 "uses": uses,
+                "checked": Checked(),
             },
         ),
         openapi_config=OpenAPIConfig(

@@ -11,7 +11,7 @@ from litestar.connection import ASGIConnection
 from litestar.constants import RESERVED_KWARGS
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import OpenAPIType
-from litestar.params import QueryParameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
 from receiver.documents import is_uuid
@@ -47,6 +47,12 @@ def query(description: str | None = None, **schema: Any) -> QueryParameter:
     """
     extra: dict[str, Any] = {"one_of": None, "type": OpenAPIType.STRING, **schema}
     return QueryParameter(description=description, schema_extra=extra)
+
+
+def header(name: str, description: str) -> HeaderParameter:
+    """The same of a header."""
+    extra: dict[str, Any] = {"one_of": None, "type": OpenAPIType.STRING}
+    return HeaderParameter(name=name, description=description, schema_extra=extra)
 
 
 def number(least: int, description: str | None = None) -> QueryParameter:

@@ -19,9 +19,11 @@ comes later changes what follows from it, each change an entry of our log: an ev
 confirmed one be contradicted, and a gap be announced. An absent event stays so until something is found, also while a
 log is read again from its beginning.
 
-What was erased says nothing any more. So where anything is, nothing new is called absent or a gap. And of an item, or
-operation, with too many rows each event and each entry is judged for itself: by its operation, and by there being
-nothing at all. What that does not decide stays as it is, and is looked at again later.
+What was erased says nothing any more. So where anything is, nothing new is called absent: what is pending ends as
+`none`, for it cannot be known. An entry that is erased is owed all the same, and a gap in its time, unless an event may
+tell of it by its keyed hashes; and so is one that no erased event may tell of. And of an item, or operation, with too
+many rows each event and each entry is judged for itself: by its operation, and by there being nothing at all. What that
+does not decide stays as it is, and is looked at again later.
 """
 
 from typing import Any

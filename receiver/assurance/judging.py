@@ -9,7 +9,7 @@ still due.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -19,12 +19,13 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from receiver.assurance.conclusions import ANNOUNCED, OPEN, Check, Gap, Verdict, conclude, tell_gap
-from receiver.assurance.matching import Standing, match, may_be_gap
+from receiver.assurance.matching import Standing, match
 from receiver.assurance.related import MOST, Event, Kept, Reader, Related, Source
 from receiver.assurance.taking_up import AT_ONCE
 from receiver.assurance.wanted import Reading, Wanted
 from receiver.documents import one_case
 from receiver.events import CrossCheck, format_time, parse_time
+from receiver.records.issuer_logs import Naming, concerned, may_be_gap
 from receiver.records.journal import Changing
 from receiver.records.opening import Tenant
 from receiver.records.tables import checks, claims
@@ -168,9 +169,10 @@ class Judging:
                 self._conclude(event.check, self._verdict(event, standing, entries, readable=group.is_readable))
         for kept in group.entries:
             if kept.said is not None:
-                self._settle(kept, announced=kept.index in matched.announced, readable=group.is_readable)
+                told = not any(event.told is None and event.may_tell_of(kept) for event in group.events)
+                self._settle(kept, announced=kept.index in matched.announced, readable=told)
             elif kept.due_at is not None:
-                self._update(kept, due_at=None)
+                self._settle_unread(kept, group.events)
 
     # ---- events -----------------------------------------------------------------------------------------------------
 
@@ -189,8 +191,10 @@ class Judging:
                 differences=standing.differences,
             )
         as_before = Verdict(check.state, index=check.issuer_index)
-        if not readable or check.state is CrossCheck.ABSENT:
+        if event.told is None or check.state is CrossCheck.ABSENT:
             return as_before
+        if not readable:
+            return as_before if check.state is not CrossCheck.PENDING else self._unknown(check)
         read_for_it = self._is_read_for(check.source_id)
         if not read_for_it and check.state is not CrossCheck.PENDING:
             return as_before
@@ -200,8 +204,14 @@ class Judging:
             return replace(as_before, due_at=self._put_off(SOON if self._is_followed_for(check.source_id) else LATER))
         return Verdict(CrossCheck.ABSENT, issuer_log=self._log.origin)
 
+    def _unknown(self, check: Check) -> Verdict:
+        """What it would be checked by may be erased: if nothing else comes in time, nothing will ever be known."""
+        if not self._has_come(check.grace_over_at):
+            return Verdict(CrossCheck.PENDING, check.grace_over_at, self._log.origin)
+        return Verdict(CrossCheck.NONE)
+
     def _conclude(self, check: Check, verdict: Verdict) -> None:
-        by = None if verdict.state is CrossCheck.PENDING else "issuer_log"
+        by = None if verdict.state in {CrossCheck.PENDING, CrossCheck.NONE} else "issuer_log"
         conclude(self._changing, self._tenant, check, verdict, by=by)
 
     def _is_followed_for(self, source_id: str) -> bool:
@@ -241,40 +251,50 @@ class Judging:
         else:
             self._wait(kept)
 
+    def _settle_unread(self, kept: Kept, events: Iterable[Event]) -> None:
+        """Settle an entry that is erased, by what its keys say: it is owed all the same.
+
+        Of one that cannot be read any more, and is not erased, nothing is said.
+        """
+        if kept.entry is not None or kept.source_id is None:
+            self._update(kept, due_at=None)
+        else:
+            announced = kept.announced or any(event.may_tell_of(kept) for event in events)
+            self._settle(kept, announced=announced, readable=True)
+
     def _wait(self, kept: Kept) -> None:
         """An entry is not announced: it is a gap once its time has come, if it concerns anybody."""
-        concerned = self._concerned(kept)
-        if not concerned:
+        owing = self._concerned(kept)
+        if not owing:
             self._update(kept, announced=False, due_at=None)
             return
-        grace = timedelta(seconds=max(source.naming.grace for source in concerned))
+        grace = timedelta(seconds=max(one.grace for one in owing))
         over_at = format_time(parse_time(kept.seen_at) + grace)
         if not self._has_come(over_at):
             self._update(kept, announced=False, due_at=over_at)
             return
-        source_id = concerned[0].naming.source_id
+        source_id = owing[0].source_id
         gap_id = self._tell(kept, OPEN, source_id)
         self._update(kept, announced=False, due_at=None, gap_id=gap_id, source_id=source_id)
 
-    def _concerned(self, kept: Kept) -> list[Source]:
+    def _concerned(self, kept: Kept) -> list[Naming]:
         """The sources that an entry concerns, so that one of their deliveries should have told of it."""
-        if kept.said is None or not may_be_gap(kept.said.claim):
-            return []
-        account = kept.said.claim.account
-        return [
-            source
+        namings = [
+            source.naming
             for source in self._sources.values()
             if source.enabled
             and source.issuer_log_id == self._log.id
-            and source.naming.provider == kept.provider
             and source.naming.starts_at is not None
             and source.naming.starts_at <= kept.index
-            and (source.naming.exclusive or _is_account(account, source.naming.account))
         ]
+        if kept.said is None:  # whose it is was noted when it was erased
+            return [one for one in namings if one.source_id == kept.source_id]
+        claim = kept.said.claim
+        return concerned(namings, kept.provider, claim) if may_be_gap(claim) else []
 
     def _tell(self, kept: Kept, state: str, source_id: str | None) -> str:
-        if kept.entry is None or source_id is None:
-            raise AssertionError("a gap is somebody's, and only an entry that is not erased is looked at")
+        if source_id is None:
+            raise AssertionError("a gap is somebody's")
         gap = Gap(
             issuer_log_id=self._log.id,
             issuer_log=self._log.origin,
@@ -323,13 +343,19 @@ class Judging:
     def _judge_entry(self, index: int, *, is_new: bool) -> None:
         """Judge an entry for itself: other entries about its item, or events, are too many to be read."""
         kept = self._reader.entry(self._tenant, index)
+        found = [self._reader.events_of(key) for key in kept.keys]
+        events = {event.id: event for some, _ in found for event in some}
         if kept.said is None:
-            self._update(kept, due_at=None)
+            # Of more events than are read, one may tell of it.
+            told_of = any(event.may_tell_of(kept) for event in events.values())
+            if told_of or kept.source_id is None or all(whole for _, whole in found):
+                self._settle_unread(kept, events.values())
+            else:
+                self._undecided += 1
+                self._update(kept, due_at=self._put_off(LATER))
             return
         if is_new and kept.gap_id is None:
             self._wake(kept)
-        found = [self._reader.events_of(key) for key in kept.keys]
-        events = {event.id: event for some, _ in found for event in some}
         told = [event.told for event in events.values() if event.told is not None]
         operation = kept.said.claim.operation
         of_act = [one for one in told if operation and one_case(one.claim.operation or "") == one_case(operation)]
@@ -337,7 +363,8 @@ class Judging:
         if index in match(of_act, [kept.said]).announced:
             self._settle(kept, announced=True, readable=True)
         elif all(whole for _, whole in found) and index not in match(told, [kept.said]).announced:
-            self._settle(kept, announced=False, readable=len(told) == len(events))
+            erased = [event for event in events.values() if event.told is None]
+            self._settle(kept, announced=False, readable=not any(event.may_tell_of(kept) for event in erased))
         else:
             self._undecided += 1
             self._update(kept, due_at=self._put_off(LATER))
@@ -361,8 +388,3 @@ class Judging:
         for one in about:
             its_rows = sa.update(checks).where(one, checks.c.issuer_log_id == self._log.id)
             self._changing.tx.execute(its_rows.values(due_at=AT_ONCE))
-
-
-def _is_account(one: str | None, other: str | None) -> bool:
-    """Whether both are named, and the same."""
-    return one is not None and other is not None and one_case(one) == one_case(other)

@@ -24,9 +24,9 @@ from receiver import providers
 from receiver.assurance.claims import claim_in, claim_of
 from receiver.assurance.conclusions import Check, check_of
 from receiver.assurance.matching import Entry, Told
-from receiver.events import BEGUN, CrossCheck, Effect, Kind, parse_time
+from receiver.events import CrossCheck, Effect, Kind, parse_time
 from receiver.records.findings import IS_CHECKED
-from receiver.records.issuer_logs import Naming
+from receiver.records.issuer_logs import Naming, naming_of
 from receiver.records.opening import Tenant
 from receiver.records.tables import checks, claims, deliveries, sources
 
@@ -68,11 +68,12 @@ class Event:
 
         What names another operation tells of another act, unless one is what was begun, and the other that it is done.
         """
-        if set(self.keys[1:]) & set(kept.keys[1:]):
+        (item, *operation), (its_item, *its_operation) = self.keys, kept.keys
+        if operation and operation == its_operation:
             return True
-        effects = {self.effect} if kept.said is None else {self.effect, kept.said.claim.effect}
-        apart = len(self.keys) > 1 and len(kept.keys) > 1 and not effects & BEGUN
-        return not apart and self.keys[0] == kept.keys[0]
+        begun = self.effect.under_way or (kept.said is not None and kept.said.claim.effect.under_way)
+        is_other_act = bool(operation) and bool(its_operation) and not begun
+        return item == its_item and not is_other_act
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,17 +332,7 @@ def _grouped(events: Iterable[Event], entries: Iterable[Kept], left_out: Collect
 
 
 def _source(row: sa.Row[Any]) -> Source:
-    naming = Naming(
-        source_id=row.id,
-        tenant_id=row.tenant_id,
-        provider=row.provider,
-        account=row.account,
-        exclusive=row.exclusive,
-        grace=row.grace,
-        follow_every=row.follow_every,
-        starts_at=row.issuer_log_from,
-    )
-    return Source(naming, row.issuer_log_id, row.enabled)
+    return Source(naming_of(row), row.issuer_log_id, row.enabled)
 
 
 def _kept(row: sa.Row[Any]) -> Kept:

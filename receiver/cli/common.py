@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from receiver.intake.sourcing import SettingError
 from receiver.records.engine import UnsafeDatabaseError
 from receiver.records.migrations import SchemaError
-from receiver.records.opening import DEFAULT_TENANT, Records, RecordsError
+from receiver.records.opening import DEFAULT_TENANT, Records, RecordsError, must_exist
 from receiver.records.secrets import MAX_SECRET
 from receiver.records.sources import MAX_NAME, is_name
 from receiver.records.vault import VaultError
@@ -30,6 +30,9 @@ data_option = click.option(
     "--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./rescind-data, or RESCIND_DATA]"
 )
 tenant_option = click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Made on first use.")
+its_tenant_option = click.option(
+    "--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose: of one that is there."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else.")
 
 
@@ -45,9 +48,15 @@ def settings_of(**given: Any) -> Settings:
 
 
 @contextmanager
-def opened(data: Path | None, *, check: bool = True, **given: Any) -> Generator[Records]:
-    """The records of a data folder, made there if they are new; closed at the end."""
-    records = Records.open(settings_of(data=data, **given), check=check)
+def opened(data: Path | None, *, check: bool = True, new: bool = True, **given: Any) -> Generator[Records]:
+    """The records of a data folder, made there if they are new; closed at the end.
+
+    `new` is False for commands that make no sense on new ones: in a folder that was mistyped they would find nothing.
+    """
+    settings = settings_of(data=data, **given)
+    if not new:
+        must_exist(settings)
+    records = Records.open(settings, check=check)
     try:
         if records.guard.folder.resolve().is_relative_to(records.settings.data.resolve()):
             click.echo(

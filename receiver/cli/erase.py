@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from receiver.cli.common import data_option, json_option, opened, plainly, show, tenant_option
+from receiver.cli.common import data_option, its_tenant_option, json_option, opened, plainly, show
 from receiver.erasure import answers
 from receiver.erasure.answers import Answer
 from receiver.erasure.requests import Ask, ask
@@ -28,7 +28,7 @@ reason_option = click.option(
 @click.option("--person", metavar="KIND:VALUE", help="All that names a person, such as email:jane@example.com.")
 @reason_option
 @yes_option
-@tenant_option
+@its_tenant_option
 @data_option
 @json_option
 @plainly
@@ -48,7 +48,7 @@ def erase(
     if [event, item, person].count(None) != 2:
         raise click.UsageError("give one of --event, --item and --person")
     must_be_meant(yes=yes)
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         answer = erased(records, records.tenant(tenant), asked)
     show(dataclasses.asdict(answer), as_json=as_json, lines=in_words(answer))
 
@@ -74,10 +74,13 @@ def erased(records: Records, tenant: Tenant, asked: Ask) -> Answer:
 
 def in_words(answer: Answer) -> list[str]:
     """An answer for a person who reads it."""
-    if not answer.erased:
+    if not answer.entries:
         return ["Nothing is kept of it that could be erased.", f"Request {answer.id}."]
     entries = "entry" if answer.erased == 1 else "entries"
-    lines = [f"{answer.erased} {entries} cannot be opened any more. Request {answer.id}, {answer.state}."]
+    taken = f"{answer.erased} {entries} cannot be opened any more."
+    if not answer.erased:
+        taken = "What was kept of it were entries of issuers' logs alone, and these are not any more."
+    lines = [f"{taken} Request {answer.id}, {answer.state}."]
     if answer.state != "completed":
         lines.append("The database may still have some of it on disk; a running service completes that.")
     lines.append(f"Told by the log's entries {', '.join(map(str, answer.entries))}.")

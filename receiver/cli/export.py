@@ -1,12 +1,13 @@
 """`receiver export`: a bundle of a period's events, made here and now, or made once more.
 
 It is asked for like any other export, with an entry of the log, and lists with the others; but its file goes where the
-command was told, and nowhere else.
+command was told, and nowhere else. Whoever stops it leaves no file behind, and is told how to make it.
 """
 
 import contextlib
 import re
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -14,21 +15,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from receiver import providers
-from receiver.cli.common import data_option, json_option, opened, plainly, show, tenant_option
+from receiver.cli.common import data_option, its_tenant_option, json_option, opened, plainly, show
 from receiver.events import new_id
 from receiver.exports import leases
 from receiver.exports.apart import percent
-from receiver.exports.building import Built, build
+from receiver.exports.building import Built, build_into
 from receiver.exports.jobs import BASES, Job, Query, UncoveredError, ask, find, query_of, settle
+from receiver.exports.unnamed import unnamed
 from receiver.records.giving import give
-from receiver.records.opening import Records, RecordsError, Tenant
-from translog.guard import fsync_folder
+from receiver.records.opening import DEFAULT_TENANT, Records, RecordsError, Tenant
+from translog.succession import Predecessor, predecessors
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -53,7 +55,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
 @click.option("--job", "job_id", metavar="ID", help="An export that was asked for before, by whomever, made once more.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
 @click.option("--force", is_flag=True, help="In the place of one that is there.")
-@tenant_option
+@its_tenant_option
 @data_option
 @json_option
 @plainly
@@ -82,14 +84,18 @@ def export(
         raise click.ClickException(f"{out} is there already; --force writes in its place")
     if not out.absolute().parent.is_dir():
         raise click.ClickException(f"there is no folder {out.parent} to write into")
-    with opened(data) as records:
+    with _stoppable(), opened(data, new=False) as records:
         its_tenant = records.tenant(tenant)
+        to = _To(out, data, force=force)
         if job_id is None:
             query = query_of(since or "", until or "", basis, of or None, tests=tests, parquet=parquet)
-            made = _ask(records, its_tenant, query, out)
+            made = _ask(records, its_tenant, query, to)
         else:
-            made = _make_again(records, its_tenant, job_id, out)
+            made = _make_again(records, its_tenant, job_id, to)
         vkey = str(records.log(made.job.log_id).verifying_key)
+        before = _before(records, made)
+    for one in before:
+        click.echo(f"warning: {one.sentence}", err=True)
     built, entries = made.built, made.built.end - made.built.start
     result = {
         "id": made.job.id,
@@ -113,6 +119,37 @@ def _number(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
+@contextmanager
+def _stoppable() -> Generator[None]:
+    """Whoever ends this ends it as Ctrl-C does, which leaves nothing behind."""
+    before: dict[int, Any] = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class _To:
+    """Where the file is to go."""
+
+    out: Path
+    data: Path | None
+    force: bool
+
+    def command(self, tenant: Tenant, export_id: str) -> str:
+        """The one that makes it once it was asked for."""
+        words = ["receiver", "export", "--job", export_id, "--out", str(self.out)]
+        words += ["--force"] if self.force else []
+        words += [] if tenant.name == DEFAULT_TENANT else ["--tenant", tenant.name]
+        words += [] if self.data is None else ["--data", str(self.data)]
+        return shlex.join(words)
+
+
 @dataclass(frozen=True, slots=True)
 class _Made:
     """A file that was made, and of what."""
@@ -121,8 +158,20 @@ class _Made:
     built: Built
 
 
-def _ask(records: Records, tenant: Tenant, query: Query, out: Path) -> _Made:
-    """Ask for an export, and make it. Whoever else makes exports leaves it to this command, as long as that runs."""
+def _before(records: Records, made: _Made) -> tuple[Predecessor, ...]:
+    """The logs that the export's log goes on for, if the period reaches back to where it began."""
+    if made.built.start:
+        return ()
+    log = records.log(made.job.log_id)
+    with records.database.read() as tx:
+        return predecessors(log.store.entries(tx, 0, made.built.end))
+
+
+def _ask(records: Records, tenant: Tenant, query: Query, to: _To) -> _Made:
+    """Ask for an export, and make it. Whoever else makes exports leaves it to this command, as long as that runs.
+
+    If that does not come to an end, it is said how to make it.
+    """
     holder = f"{_BY} {new_id()}"
     export_id = ask(records, tenant, query, _BY, leases.lease(holder, datetime.now(UTC)))
     noted = time.monotonic()
@@ -138,22 +187,21 @@ def _ask(records: Records, tenant: Tenant, query: Query, out: Path) -> _Made:
         now = datetime.now(UTC)
         with records.database.write() as tx:
             if not leases.complete(tx, export_id, holder, built, now, kept_for=timedelta(0)):
-                raise RecordsError(
-                    "something of this period was erased while the file was made, so it was thrown away: "
-                    f"receiver export --job {export_id} --out {shlex.quote(str(out))} makes it without that"
-                )
+                raise RecordsError("something of this period was erased while the file was made, so it was thrown away")
 
     try:
         job = _settle(records, tenant, export_id)
-        return _Made(job, _write(records, tenant, job, out, note, complete))
-    except BaseException:
+        return _Made(job, _write(records, tenant, job, to, note, complete))
+    except BaseException as error:
+        if not (isinstance(error, UncoveredError) and error.for_good):
+            click.echo(f"The export is asked for; this makes its file: {to.command(tenant, export_id)}", err=True)
         with contextlib.suppress(SQLAlchemyError), records.database.write() as tx:
             said = f"the command that made it did not end; receiver export --job {export_id} makes it"
             leases.fail(tx, export_id, holder, said, datetime.now(UTC), for_good=True)
         raise
 
 
-def _make_again(records: Records, tenant: Tenant, export_id: str, out: Path) -> _Made:
+def _make_again(records: Records, tenant: Tenant, export_id: str, to: _To) -> _Made:
     """Make the file of an export that was asked for before, whatever became of that."""
     with records.database.read() as tx:
         find(tx, tenant, export_id)
@@ -163,7 +211,7 @@ def _make_again(records: Records, tenant: Tenant, export_id: str, out: Path) -> 
         with records.database.write() as tx:
             leases.note_range(tx, export_id, built)
 
-    return _Made(job, _write(records, tenant, job, out, lambda _done, _of: None, complete))
+    return _Made(job, _write(records, tenant, job, to, lambda _done, _of: None, complete))
 
 
 def _settle(records: Records, tenant: Tenant, export_id: str) -> Job:
@@ -184,7 +232,7 @@ def _write(
     records: Records,
     tenant: Tenant,
     job: Job,
-    out: Path,
+    to: _To,
     note: Callable[[int, int], None],
     complete: Callable[[Built], None],
 ) -> Built:
@@ -194,17 +242,15 @@ def _write(
     """
     with records.database.write() as tx:
         give(tx, tenant, _BY, export_id=job.id)
-    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as work, _progress() as show_progress:
-        made = Path(work) / out.name
+    with unnamed(to.out) as new, _progress() as show_progress:
 
         def tell(done: int, of: int) -> None:
             show_progress(done, of)
             note(done, of)
 
-        built = build(records, job, made, tell)
+        built = build_into(records, job, new.file, to.out.absolute().parent, tell)
         complete(built)
-        made.replace(out)
-    fsync_folder(out.absolute().parent)
+        new.appear(replace=to.force)
     return built
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from receiver.cli.common import data_option, json_option, opened, plainly, read_secret, show, tenant_option
+from receiver.cli.common import data_option, its_tenant_option, json_option, opened, plainly, read_secret, show
 from receiver.erasure import placing
 from receiver.erasure.placing import Hold, Place
 from receiver.erasure.requests import run_held
@@ -27,7 +27,7 @@ def _of_a_change(command: C) -> C:
     for option in (
         json_option,
         data_option,
-        tenant_option,
+        its_tenant_option,
         click.option("--key-stdin", is_flag=True, help="Read the API key from standard input."),
         click.option(
             "--key-file",
@@ -80,7 +80,7 @@ def place(
         period=period or None,
     )
     presented = _presented(key_file, from_stdin=key_stdin)
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         of = records.tenant(tenant)
         placed = placing.place(records, of, asked, _key(records, of, presented))
     show(dataclasses.asdict(placed), as_json=as_json, lines=_in_words(placed))
@@ -88,13 +88,13 @@ def place(
 
 @hold.command("list")
 @click.option("--in-force/--released", default=None, help="Only these.  [default: all]")
-@tenant_option
+@its_tenant_option
 @data_option
 @json_option
 @plainly
 def list_(tenant: str, data: Path | None, *, in_force: bool | None, as_json: bool) -> None:
     """Every hold, newest first."""
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         released = None if in_force is None else not in_force
         found, _ = placing.find(records, records.tenant(tenant), released, None, None)
     lines = [line for one in found for line in _in_words(one)]
@@ -117,7 +117,7 @@ def release(
 ) -> None:
     """Have it kept no longer, with a key of another owner; what it kept from being erased is erased now."""
     presented = _presented(key_file, from_stdin=key_stdin)
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         of = records.tenant(tenant)
         released = placing.release(records, of, hold_id, reason, _key(records, of, presented))
         run_held(records, of)

@@ -20,7 +20,7 @@ from receiver.audit.subject import (
     deliveries_named,
     given_out_with,
 )
-from receiver.cli.common import data_option, json_option, opened, plainly, show, tenant_option
+from receiver.cli.common import data_option, its_tenant_option, json_option, opened, plainly, show
 from receiver.cli.erase import erased, in_words, must_be_meant, reason_option, yes_option
 from receiver.erasure.holds import first_hold, held_among
 from receiver.erasure.placing import Hold
@@ -62,13 +62,13 @@ def person() -> None:
 
 @person.command()
 @_whom
-@tenant_option
+@its_tenant_option
 @data_option
 @json_option
 @plainly
 def find(named: Person, tenant: str, data: Path | None, *, as_json: bool) -> None:
     """Which deliveries name this person, such as email:jane@example.com, in the order in which they came."""
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         of = records.tenant(tenant)
         catch_up(records, of)
         with records.database.snapshot() as tx:
@@ -79,7 +79,7 @@ def find(named: Person, tenant: str, data: Path | None, *, as_json: bool) -> Non
 
 @person.command()
 @_whom
-@tenant_option
+@its_tenant_option
 @data_option
 @json_option
 @plainly
@@ -89,7 +89,7 @@ def report(named: Person, tenant: str, data: Path | None, *, as_json: bool) -> N
     With what names the person comes what repeats it: all that an erasure would take. Whoever reads this reads what
     others delivered, which may be about others as well.
     """
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         of = records.tenant(tenant)
         catch_up(records, of)
         kept = _everything(records, of, named)
@@ -107,14 +107,14 @@ def report(named: Person, tenant: str, data: Path | None, *, as_json: bool) -> N
 @_whom
 @reason_option
 @yes_option
-@tenant_option
+@its_tenant_option
 @data_option
 @json_option
 @plainly
 def erase(named: Person, reason: str, tenant: str, data: Path | None, *, yes: bool, as_json: bool) -> None:
     """Erase all that names this person, and what repeats it; what the log says of it stays, and so does every proof."""
     must_be_meant(yes=yes)
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         answer = erased(records, records.tenant(tenant), Ask(reason=reason, person=f"{named.kind}:{named.value}"))
     show(asdict(answer), as_json=as_json, lines=in_words(answer))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from receiver.cli.common import data_option, json_option, opened, plainly, show, tenant_option
+from receiver.cli.common import data_option, its_tenant_option, json_option, opened, plainly, show, tenant_option
 from receiver.erasure import aging, retention
 from receiver.erasure.retention import MAX_DAYS, Rule
 
@@ -28,19 +28,19 @@ def retention_() -> None:
 @plainly
 def set_(provider: str, days: int, tenant: str, data: Path | None, *, as_json: bool) -> None:
     """Keep bodies for so many days, those that are there as well: what is older is erased within the hour."""
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         rule = retention.set_days(records, records.ensure_tenant(tenant), provider, days)
     show(dataclasses.asdict(rule), as_json=as_json, lines=[_in_words(rule)])
 
 
 @retention_.command("list")
-@tenant_option
+@its_tenant_option
 @data_option
 @json_option
 @plainly
 def list_(tenant: str, data: Path | None, *, as_json: bool) -> None:
     """What is not kept for ever."""
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         found = retention.rules(records, records.tenant(tenant))
     lines = [_in_words(rule) for rule in found] or ["Everything is kept for ever."]
     show({"items": [dataclasses.asdict(rule) for rule in found]}, as_json=as_json, lines=lines)
@@ -48,24 +48,24 @@ def list_(tenant: str, data: Path | None, *, as_json: bool) -> None:
 
 @retention_.command()
 @click.option("--provider", required=True, help="Whose deliveries.")
-@tenant_option
+@its_tenant_option
 @data_option
 @plainly
 def clear(provider: str, tenant: str, data: Path | None) -> None:
     """Keep bodies for ever, as far as they are still there."""
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         retention.clear(records, records.tenant(tenant), provider)
     click.echo(f"What {provider} sent is kept for ever from now on.")
 
 
 @retention_.command()
-@tenant_option
+@its_tenant_option
 @data_option
 @json_option
 @plainly
 def run(tenant: str, data: Path | None, *, as_json: bool) -> None:
     """Erase what is too old now."""
-    with opened(data) as records:
+    with opened(data, new=False) as records:
         done = aging.run(records, records.tenant(tenant))
         if any(one.erased for one in done):
             records.database.truncate_wal()

@@ -1,10 +1,10 @@
 """What became of a request to erase, and to whom its data had been given before.
 
-The entries that name what was erased are in `erased`; who was given an export's file, or the evidence of an entry, is
-in `given_out`. An export counts that was given out before the request was completed, and among whose events one is that
-was erased then: by what it was asked for, and the range of entries that it holds. On the basis `occurred` nobody can
-say any more when an erased event occurred, so there the range alone decides: rather one too many is named than one too
-few.
+The entries that name what was erased are in `erased`, those that count issuers' entries in `erased_claims`; who was
+given an export's file, or the evidence of an entry, is in `given_out`. An export counts that was given out before the
+request was completed, and among whose events one is that was erased then: by what it was asked for, and the range of
+entries that it holds. On the basis `occurred` nobody can say any more when an erased event occurred, so there the range
+alone decides: rather one too many is named than one too few.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from receiver.documents import is_uuid
 from receiver.events import Kind
-from receiver.records.keeping import erased, erasures, exports, given_out
+from receiver.records.keeping import erased, erased_claims, erasures, exports, given_out
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.tables import deliveries, sources
 
@@ -103,12 +103,12 @@ def find(records: Records, tenant: Tenant, before: str | None, limit: int) -> tu
     return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
-_ENTRIES = (
-    sa.select(erased.c.log_id, erased.c.log_index)
-    .where(erased.c.erasure_id == sa.bindparam("erasure"))
-    .distinct()
-    .order_by(erased.c.log_id, erased.c.log_index)
-)
+_ENTRIES = sa.union(
+    *(
+        sa.select(table.c.log_id, table.c.log_index).where(table.c.erasure_id == sa.bindparam("erasure"))
+        for table in (erased, erased_claims)
+    )
+).order_by("log_id", "log_index")
 
 # What was given out once it was erased did not hold it; until the request is completed that may be either way.
 _IS_BEFORE = sa.and_(

@@ -10,9 +10,14 @@ facts). Keyed hashes stay: a replay is still known, and stores nothing. So in on
 
     the entry         of kind `erasure`, whose facts name the rows, 1,000 at most; why is only committed to
     the rows          of deliveries, of what was found about them, and of issuers' entries that tell of the same
-    `erased`          which entry names which row
+    `erased`          which entry names which row; `erased_claims`: which counts which issuer's entry
     around them       whom they name, what a probe holds of their sources, when they are to be looked at again
     exports           that hold any of it are made again without it
+
+What is still due of an issuer's entry stays due, by its keyed hashes: whose gap it may be is noted with it, so that
+it is told as one in its time, though nobody can say any more what it said.
+
+If a hold covers anything of what would go, nothing goes: that is looked at last, when it is known what all that is.
 
 A crash leaves all of that or nothing. What is in files (exports, answers that wait to be recorded) is removed after the
 commit; a service that starts removes what a crash has left of these.
@@ -21,9 +26,12 @@ commit; a service that starts removes what a crash has left of these.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
+from receiver import providers
+from receiver.erasure.holds import any_in_force, first_hold, not_to_be_covered
 from receiver.erasure.selecting import (
     Claim,
     Extent,
@@ -32,20 +40,23 @@ from receiver.erasure.selecting import (
     claims_with,
     found_about,
     gaps_of,
+    kept_of,
     opens,
     parts,
     words_about,
 )
+from receiver.events import Claim as Said
 from receiver.events import Kind
 from receiver.records import persons
 from receiver.records.attempts import is_erased
 from receiver.records.findings import Finding, Kept, keep
 from receiver.records.giving import remove_files, withdraw
+from receiver.records.issuer_logs import concerned, may_be_gap, naming_of
 from receiver.records.journal import Changing
-from receiver.records.keeping import erased, erasures
+from receiver.records.keeping import erased, erased_claims, erasures
 from receiver.records.opening import Records, Tenant
 from receiver.records.pending import Pending
-from receiver.records.tables import attempts, checks, claims, deliveries, findings, held
+from receiver.records.tables import attempts, checks, claims, deliveries, findings, held, sources
 
 MOST = 1000
 """Rows that one entry names."""
@@ -74,6 +85,8 @@ class Erased:
     """How many of the first that were given are dealt with."""
     exports: tuple[str, ...] = ()
     """The ids of those whose files are out of date."""
+    hold: str | None = None
+    """The id of one that covers something of it: then nothing was erased."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +95,8 @@ class _Taken:
 
     deliveries: Sequence[str]
     findings: Sequence[str]
-    claims: Sequence[Claim]
+    claims: Sequence[sa.Row[Any]]
+    """Their rows as they are before."""
     given: int
     """How many of those that were given these are."""
 
@@ -104,19 +118,32 @@ def erase(
 
     With deliveries goes what was found about them; with the last one about an item what is kept about that of issuers'
     logs, and in words of its holds. What is erased to that extent already is passed over, and if nothing else is left
-    there is no entry.
+    there is no entry. Whoever erases less than all has looked for holds before.
     """
     tx = changing.tx
-    taken = _taken(tx, tenant, order, Selection(ids, entries, words).first(MOST))
-    if taken.rows:
-        kept = _tell(changing, tenant, order, sorted((*taken.deliveries, *taken.findings)))
+    given = Selection(ids, entries, words).first(MOST)
+    taken = _taken(tx, tenant, order.extent, given)
+    hold = _hold(tx, tenant, given.ids, taken) if order.extent is Extent.ALL else None
+    if hold is not None:
+        return Erased(hold=hold)
+    if taken.rows or taken.claims:
+        kept = _tell(changing, tenant, order, taken)
         _note(tx, tenant, order, kept, taken)
-    _clear(tx, tenant, order.extent, taken)
+    _clear(changing, tenant, order.extent, taken)
     exports = withdraw(tx, tenant, _places(tx, taken.deliveries)) if taken.deliveries else []
     if taken.rows:
         counted = sa.update(erasures).where(erasures.c.id == order.id)
         tx.execute(counted.values(erased=erasures.c.erased + taken.rows))
     return Erased(taken.rows, taken.given, tuple(exports))
+
+
+def hold_of(tx: sa.Connection, tenant: Tenant, plan: Selection) -> str | None:
+    """The id of a hold in force that covers anything of what goes if all of a plan is erased; `tx` as for `erase`."""
+    if not any_in_force(tx, tenant):
+        return None
+    given = Selection(plan.ids), Selection((), plan.entries)
+    found = (_hold(tx, tenant, one.ids, _all(tx, tenant, Extent.ALL, one)) for one in given if one.size)
+    return next((hold for hold in found if hold is not None), None)
 
 
 def clear_up(records: Records, done: Erased) -> None:
@@ -135,24 +162,30 @@ def drop_answers(records: Records) -> None:
             pending.drop(call)
 
 
-def let_go_of_held(tx: sa.Connection, source_ids: Sequence[str]) -> None:
-    """Delete what a probe holds of these sources: nobody knows whom or what it is about."""
-    tx.execute(sa.delete(held).where(held.c.source_id.in_(source_ids)))
-
-
 # ---- what goes ------------------------------------------------------------------------------------------------------
 
 
-def _taken(tx: sa.Connection, tenant: Tenant, order: Order, given: Selection) -> _Taken:
+def _all(tx: sa.Connection, tenant: Tenant, extent: Extent, given: Selection) -> _Taken:
+    """All that goes with what is given, and is there."""
+    found = {*found_about(tx, given.ids, extent), *given.words}
+    goes: set[Claim] = set(given.entries)
+    if extent is Extent.ALL:
+        with_them, emptied = claims_with(tx, tenant, given.ids)
+        goes |= with_them
+        found.update(gaps_of(tx, tenant, goes), words_about(tx, tenant, emptied))
+    return _Taken(_open(tx, given.ids, extent), sorted(found), kept_of(tx, tenant, goes), given.size)
+
+
+def _hold(tx: sa.Connection, tenant: Tenant, ids: Sequence[str], taken: _Taken) -> str | None:
+    """The id of a hold that covers any of these deliveries, or of what goes with them."""
+    named = [(row.issuer_log_id, row.place) for row in taken.claims]
+    return first_hold(tx, tenant, [*ids, *taken.findings], named)
+
+
+def _taken(tx: sa.Connection, tenant: Tenant, extent: Extent, given: Selection) -> _Taken:
     """As much of it as one entry can name: half of it, and half of that, until it is."""
     while True:
-        found = {*found_about(tx, given.ids, order.extent), *given.words}
-        goes: set[Claim] = set(given.entries)
-        if order.extent is Extent.ALL:
-            with_them, emptied = claims_with(tx, tenant, given.ids)
-            goes |= with_them
-            found.update(gaps_of(tx, tenant, goes), words_about(tx, tenant, emptied))
-        taken = _Taken(_open(tx, given.ids, order.extent), sorted(found), sorted(goes), given.size)
+        taken = _all(tx, tenant, extent, given)
         if taken.rows <= MOST:
             return taken
         if given.size == 1:  # so much was found about one: that goes first
@@ -180,24 +213,32 @@ def _places(tx: sa.Connection, ids: Sequence[str]) -> list[tuple[int, int]]:
 # ---- what is told ---------------------------------------------------------------------------------------------------
 
 
-def _tell(changing: Changing, tenant: Tenant, order: Order, ids: Sequence[str]) -> Kept:
+def _tell(changing: Changing, tenant: Tenant, order: Order, taken: _Taken) -> Kept:
+    ids = sorted((*taken.deliveries, *taken.findings))
     finding = Finding(
         kind=Kind.ERASURE,
         state=order.extent.value,
-        facts={"by": order.by, "erasure": order.id, "ids": list(ids), "target": order.target.value},
+        facts={
+            "by": order.by,
+            "claims": len(taken.claims),
+            "erasure": order.id,
+            "ids": list(ids),
+            "target": order.target.value,
+        },
         data={"reason": order.reason},
     )
     return keep(changing, tenant, finding)
 
 
 def _note(tx: sa.Connection, tenant: Tenant, order: Order, kept: Kept, taken: _Taken) -> None:
-    its = {
-        "log_id": tenant.log_id,
-        "log_index": kept.log_index,
-        "erasure_id": order.id,
-        "extent": order.extent.value,
-    }
-    tx.execute(sa.insert(erased), [{"entry_id": one, **its} for one in (*taken.deliveries, *taken.findings)])
+    its = {"log_id": tenant.log_id, "log_index": kept.log_index, "erasure_id": order.id}
+    rows = [{"entry_id": one, **its, "extent": order.extent.value} for one in (*taken.deliveries, *taken.findings)]
+    counted = [
+        {"issuer_log_id": row.issuer_log_id, "tenant_id": tenant.id, "index": row.place, **its} for row in taken.claims
+    ]
+    for table, values in ((erased, rows), (erased_claims, counted)):
+        if values:
+            tx.execute(sa.insert(table), values)
 
 
 # ---- what is cleared ------------------------------------------------------------------------------------------------
@@ -206,7 +247,8 @@ _DELIVERY: dict[str, None] = {"headers": None, "body": None, "delivery_salt": No
 _EVENT: dict[str, None] = {"event_data": None, "event_salt": None}
 
 
-def _clear(tx: sa.Connection, tenant: Tenant, extent: Extent, taken: _Taken) -> None:
+def _clear(changing: Changing, tenant: Tenant, extent: Extent, taken: _Taken) -> None:
+    tx = changing.tx
     is_all = extent is Extent.ALL
     gone = {**_DELIVERY, **_EVENT} if is_all else _DELIVERY
     for some in parts(taken.findings):
@@ -215,13 +257,14 @@ def _clear(tx: sa.Connection, tenant: Tenant, extent: Extent, taken: _Taken) -> 
         its = sa.update(deliveries).where(deliveries.c.id.in_(some))
         tx.execute(its.values({**gone, "occurred_at": None} if is_all else gone))
         if is_all:
-            _clear_around(tx, some)
+            _clear_around(changing, tenant, some)
     if is_all:
         _clear_claims(tx, tenant, taken.claims)
 
 
-def _clear_around(tx: sa.Connection, ids: Sequence[str]) -> None:
+def _clear_around(changing: Changing, tenant: Tenant, ids: Sequence[str]) -> None:
     """What else a row has that is made of its data, and what would be looked for with it."""
+    tx = changing.tx
     columns = deliveries.c
     told = tx.execute(sa.select(columns.id, columns.breaches).where(columns.id.in_(ids), columns.breaches.is_not(None)))
     codes = [{"this": row.id, "codes": without_sentences(row.breaches)} for row in told]
@@ -230,7 +273,10 @@ def _clear_around(tx: sa.Connection, ids: Sequence[str]) -> None:
         tx.execute(its.values(breaches=sa.bindparam("codes")), codes)
     tx.execute(sa.update(checks).where(checks.c.event_id.in_(ids)).values(due_at=None))
     tx.execute(sa.update(attempts).where(attempts.c.id.in_(ids)).values(next_at=None))
-    let_go_of_held(tx, tx.execute(sa.select(columns.source_id).where(columns.id.in_(ids)).distinct()).scalars().all())
+    theirs = tx.execute(sa.select(columns.source_id).where(columns.id.in_(ids)).distinct()).scalars().all()
+    # What a probe holds nobody has read: not whom it names, and not what it is about.
+    let_go = not_to_be_covered(tx, tenant, theirs, changing.now)
+    tx.execute(sa.delete(held).where(held.c.source_id.in_(let_go)))
     persons.forget(tx, ids)
 
 
@@ -246,11 +292,40 @@ _CLAIM = (
         claims.c.index == sa.bindparam("place"),
         claims.c.tenant_id == sa.bindparam("tenant"),
     )
-    .values(entry=None, proof=None, due_at=None)
+    .values(entry=None, proof=None, source_id=sa.bindparam("whose"))
 )
 
 
-def _clear_claims(tx: sa.Connection, tenant: Tenant, named: Sequence[Claim]) -> None:
+def _clear_claims(tx: sa.Connection, tenant: Tenant, taken: Sequence[sa.Row[Any]]) -> None:
     """The rows stay: what is read of the log once more finds them, and leaves them as they are."""
-    if named:
-        tx.execute(_CLAIM, [{"log": log_id, "place": index, "tenant": tenant.id} for log_id, index in named])
+    if not taken:
+        return
+    mine = sa.select(sources).where(sources.c.tenant_id == tenant.id, sources.c.issuer_log_id.is_not(None))
+    rows = tx.execute(mine.order_by(sources.c.created_at, sources.c.id)).all()
+    tx.execute(
+        _CLAIM,
+        [
+            {"log": row.issuer_log_id, "place": row.place, "tenant": tenant.id, "whose": _whose_gap(row, rows)}
+            for row in taken
+        ],
+    )
+
+
+def _whose_gap(row: sa.Row[Any], rows: Sequence[sa.Row[Any]]) -> str | None:
+    """The source whose gap an entry is or may be one day: of several one that it would be now, with the longest grace.
+
+    That something is under way is told as no gap any more: its end, whichever act that is, may have announced it.
+    """
+    said = providers.get(row.provider).entry(bytes(row.entry))
+    if row.gap_id is not None or row.announced:
+        whose: str | None = row.source_id
+        return whose
+    if not isinstance(said, Said) or not may_be_gap(said) or said.effect.under_way:
+        return None
+    namings = [naming_of(one) for one in rows if one.issuer_log_id == row.issuer_log_id]
+    now = {one.id for one in rows if one.enabled}
+    whose_now = [
+        (one.source_id in now and one.starts_at is not None and one.starts_at <= row.place, one.grace, one.source_id)
+        for one in concerned(namings, row.provider, said)
+    ]
+    return max(whose_now)[-1] if whose_now else None

@@ -1,7 +1,7 @@
 """What legal holds keep from being erased.
 
-    hold_id = first_hold(tx, tenant, ids)      one that covers any of these rows, or None: then they may be erased
-    kept = held_among(tx, tenant, ids)         which of them are covered
+    hold_id = first_hold(tx, tenant, ids, named)    one that covers any of these, or None: then they may be erased
+    kept = held_among(tx, tenant, ids)              which of them are covered
 
 A hold is a rule: a row's item, person, source or provider, or when it was received. It is judged by when something is
 to be erased, under the log's lock, so it covers what is recorded after it was placed as well. How holds are placed and
@@ -10,15 +10,20 @@ released is in `receiver.erasure.placing`; that runs under the same lock.
 What belongs together is kept together: a mismatch and the event that it differs from, a quarantined delivery and what
 was read out of it, a call and what tells of it, and what was found out about any of these. If a hold covers one of
 them, it covers all.
+
+Entries of issuers' logs (`claims`) are covered by their items, by the persons that they name, by when they were first
+seen, and by every source of the provider that names their log, whatever account it has: what cannot be told apart for
+certain is kept.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from receiver.events import Via
+from receiver.events import Via, format_time, parse_time
 from receiver.records import persons
 from receiver.records.keeping import holds
 from receiver.records.keeping import persons as persons_table
@@ -30,22 +35,54 @@ from translog.store import entries
 _AT_ONCE = 500
 """Rows that are asked for in one statement."""
 
+_JUST_BEFORE = timedelta(days=1)
+"""No probe lasts longer."""
+
 _OF_CALLS = (Via.RELAY.value, Via.POLL.value)
 
 
-def first_hold(tx: sa.Connection, tenant: Tenant, ids: Sequence[str]) -> str | None:
-    """The id of the oldest hold in force that covers one of these rows of `deliveries` or `findings`, if one does.
+def first_hold(
+    tx: sa.Connection, tenant: Tenant, ids: Sequence[str], named: Sequence[tuple[str, int]] = ()
+) -> str | None:
+    """The id of the oldest hold in force that covers one of these rows of `deliveries` or `findings`, if one does; or
+    one of the entries of issuers' logs that are named by the logs' ids and their indexes there.
 
     `tx` writes, under the lock of the tenant's log: what nobody has gone through for persons yet is gone through now.
     """
     rules = _Rules.in_force(tx, tenant)
-    covered = _covered(tx, tenant, rules, ids)
-    return min(covered.values())[1] if covered else None
+    ranks = [rank for rank, _ in _covered(tx, tenant, rules, ids).values()]
+    if rules.ids:
+        ranks += [rank for trait in _of_entries(tx, tenant, rules, named) for rank in rules.ranks(trait)]
+    return rules.ids[min(ranks)] if ranks else None
 
 
 def held_among(tx: sa.Connection, tenant: Tenant, ids: Sequence[str]) -> set[str]:
     """Which of these rows are covered by a hold in force; `tx` as for `first_hold`."""
     return set(_covered(tx, tenant, _Rules.in_force(tx, tenant), ids))
+
+
+def any_in_force(tx: sa.Connection, tenant: Tenant) -> bool:
+    """Whether the tenant has a hold that is not released."""
+    mine = sa.select(holds.c.id).where(holds.c.tenant_id == tenant.id, holds.c.released_at.is_(None))
+    return tx.execute(mine.limit(1)).first() is not None
+
+
+def not_to_be_covered(tx: sa.Connection, tenant: Tenant, source_ids: Iterable[str], now: str) -> list[str]:
+    """Those of these sources of which no hold in force covers what came just before `now`, whatever that is about."""
+    mine = sa.select(holds).where(holds.c.tenant_id == tenant.id, holds.c.released_at.is_(None))
+    rows = tx.execute(mine).all()
+    if any(_may_cover_anything(row, now) for row in rows):
+        return []
+    held_sources, held_providers = {row.source_id for row in rows}, {row.provider for row in rows}
+    query = sa.select(sources.c.id, sources.c.provider).where(sources.c.id.in_(list(source_ids)))
+    return [row.id for row in tx.execute(query) if row.id not in held_sources and row.provider not in held_providers]
+
+
+def _may_cover_anything(row: sa.Row[Any], now: str) -> bool:
+    """Whether a hold is of an item or a person, whose may be whatever nobody has read; or of a time about now."""
+    if row.item_key is not None or row.person_key is not None:
+        return True
+    return row.since is not None and row.since <= now and row.until > format_time(parse_time(now) - _JUST_BEFORE)
 
 
 @dataclass(slots=True)
@@ -193,6 +230,24 @@ def _of_gaps(tenant: Tenant, ids: Sequence[str]) -> sa.Select[Any, Any, Any, Any
         .join(claims, its_claim, isouter=True)
         .where(columns.id.in_(ids), columns.event_id.is_(None))
     )
+
+
+def _of_entries(tx: sa.Connection, tenant: Tenant, rules: _Rules, named: Sequence[tuple[str, int]]) -> Iterator[_Trait]:
+    """What these entries of issuers' logs can be held by."""
+    mine = sa.select(sources.c.id, sources.c.issuer_log_id, sources.c.provider).where(sources.c.tenant_id == tenant.id)
+    naming = tx.execute(mine.where(sources.c.issuer_log_id.is_not(None))).all()
+    for log_id in sorted({log_id for log_id, _ in named}):
+        indexes = sorted(index for one, index in named if one == log_id)
+        for start in range(0, len(indexes), _AT_ONCE):
+            its = claims.c.issuer_log_id == log_id, claims.c.index.in_(indexes[start : start + _AT_ONCE])
+            for row in tx.execute(sa.select(claims).where(claims.c.tenant_id == tenant.id, *its)):
+                trait = _Trait(row.seen_at, {("provider", row.provider), ("item", bytes(row.item_key))})
+                theirs = [one.id for one in naming if (one.issuer_log_id, one.provider) == (log_id, row.provider)]
+                trait.keys |= {("source", its_id) for its_id in (*theirs, row.source_id) if its_id is not None}
+                if rules.persons and row.entry is not None:
+                    persons_named = persons.named_by(tenant.hash_key, row.provider, None, bytes(row.entry))
+                    trait.keys |= {("person", key) for key in persons_named}
+                yield trait
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

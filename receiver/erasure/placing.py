@@ -16,6 +16,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
+from unicodedata import category, normalize
 
 import sqlalchemy as sa
 from msgspec import Meta
@@ -175,8 +176,14 @@ def release(records: Records, tenant: Tenant, hold_id: str, reason: str, by: Api
 
 
 def one_owner(one: str, other: str) -> bool:
-    """Whether two keys have the same owner, whatever the case it is written in."""
-    return one.strip().casefold() == other.strip().casefold()
+    """Whether two keys have the same owner, however it is spelled: by NFKC, and whatever the case and the spaces."""
+    return _spelled(one) == _spelled(other)
+
+
+def _spelled(owner: str) -> str:
+    """One spelling of all that look the same; what is not seen at all, such as a joiner of no width, is left out."""
+    folded = normalize("NFKC", normalize("NFKC", owner).casefold())
+    return " ".join("".join(char for char in folded if category(char) != "Cf").split())
 
 
 def _reason(text: str) -> str:

@@ -24,15 +24,14 @@ from msgspec import Meta
 
 from receiver import providers
 from receiver.documents import MAX_ID, MAX_TYPE, is_uuid
-from receiver.erasure.erasing import MOST, Erased, Order, clear_up, drop_answers, erase, let_go_of_held
-from receiver.erasure.holds import first_hold
-from receiver.erasure.selecting import Selection, Target, Wanted, gaps_of, select
+from receiver.erasure.erasing import MOST, Erased, Order, clear_up, drop_answers, erase, hold_of
+from receiver.erasure.selecting import Selection, Target, Wanted, select
 from receiver.events import Item, format_time, new_id
 from receiver.records import keyed, persons
 from receiver.records.journal import change
-from receiver.records.keeping import erasures, holds
+from receiver.records.keeping import erased_claims, erasures, holds
 from receiver.records.opening import Records, RecordsError, Tenant
-from receiver.records.tables import deliveries, log_keys, sources
+from receiver.records.tables import deliveries, log_keys
 
 HELD, RUNNING, COMPLETED = "held", "running", "completed"
 """The states of a request."""
@@ -43,8 +42,9 @@ TURN = 20.0
 MAX_REASON = 1000
 """Characters."""
 
-_TRIES = 4
-"""How often is tried to truncate the write-ahead log before the request is left for later."""
+PATIENCE, PAUSE = 3.0, 0.05
+"""For how many seconds is tried to truncate the write-ahead log before the request is left for later, and how long
+others may write in between."""
 
 _ITEM = ("provider", "type", "id")
 _TARGETS = ("event_id", "item", "person")
@@ -206,12 +206,23 @@ def complete(records: Records, erasure_id: str) -> bool:
     Raises as `ask` does.
     """
     drop_answers(records)  # which a crash may have left
-    if not any(records.database.truncate_wal() for _ in range(_TRIES)):
-        return False
+    if _has_erased(records, erasure_id):
+        over_at = time.monotonic() + PATIENCE
+        while not records.database.truncate_wal():
+            if time.monotonic() >= over_at:
+                return False
+            time.sleep(PAUSE)
     done = sa.update(erasures).where(erasures.c.id == erasure_id, erasures.c.state != COMPLETED)
     with records.database.write() as tx:
         tx.execute(done.values(state=COMPLETED, completed_at=format_time(datetime.now(UTC)), reason=None))
     return True
+
+
+def _has_erased(records: Records, erasure_id: str) -> bool:
+    """Whether a request has taken anything away."""
+    counted = sa.select(erased_claims.c.index).where(erased_claims.c.erasure_id == erasure_id)
+    with records.database.read() as tx:
+        return bool(_row(tx, erasure_id).erased) or tx.execute(counted.limit(1)).first() is not None
 
 
 def _run_all(records: Records, tenant: Tenant, state: str, is_over: Callable[[], bool]) -> None:
@@ -258,17 +269,14 @@ def _step(records: Records, tenant: Tenant, erasure_id: str, plan: Selection, *,
                 persons.catch_up_locked(tx, tenant)
             plan = select(tx, tenant, wanted)
         now = plan.first(MOST)
-        hold = _hold(tx, tenant, wanted, now if checked else plan)
-        if hold is not None:
-            tx.execute(its_row.values(state=HELD))
-        else:
-            tx.execute(its_row.values(state=RUNNING))
+        hold = _hold_of_that(tx, tenant, wanted) or (None if checked else hold_of(tx, tenant, plan))
+        if hold is None:  # and none of what goes with what is taken now, whoever placed it meanwhile
             order = Order(erasure_id, Target(row.target), row.asked_by, row.reason)
             done = erase(changing, tenant, order, now.ids, now.entries, now.words)
+            hold = done.hold
+        tx.execute(its_row.values(state=RUNNING if hold is None else HELD))
+        if hold is None:
             plan = select(tx, tenant, wanted) if is_last else plan.after(done.taken)
-            if is_last and not plan.size and wanted.event_id is None:
-                mine = sa.select(sources.c.id).where(sources.c.tenant_id == tenant.id)
-                let_go_of_held(tx, tx.execute(mine).scalars().all())
     clear_up(records, done)
     if hold is not None:
         raise HeldError(erasure_id, hold)
@@ -278,20 +286,18 @@ def _step(records: Records, tenant: Tenant, erasure_id: str, plan: Selection, *,
     return plan
 
 
-def _hold(tx: sa.Connection, tenant: Tenant, wanted: Wanted, plan: Selection) -> str | None:
-    """The id of a hold that keeps any of it: one of that very item or person, whatever is left of it, or another."""
+def _hold_of_that(tx: sa.Connection, tenant: Tenant, wanted: Wanted) -> str | None:
+    """The id of a hold of that very item or person, whatever is left of it."""
     very = [
         column == key
         for column, key in ((holds.c.item_key, wanted.item_key), (holds.c.person_key, wanted.person_key))
         if key is not None
     ]
-    if very:
-        in_force = sa.select(holds.c.id).where(holds.c.tenant_id == tenant.id, holds.c.released_at.is_(None), *very)
-        found: str | None = tx.execute(in_force.order_by(holds.c.id).limit(1)).scalar_one_or_none()
-        if found is not None:
-            return found
-    ids = [*plan.ids, *gaps_of(tx, tenant, plan.entries)]
-    return first_hold(tx, tenant, ids) if ids else None
+    if not very:
+        return None
+    in_force = sa.select(holds.c.id).where(holds.c.tenant_id == tenant.id, holds.c.released_at.is_(None), *very)
+    found: str | None = tx.execute(in_force.order_by(holds.c.id).limit(1)).scalar_one_or_none()
+    return found
 
 
 def _row(tx: sa.Connection, erasure_id: str) -> sa.Row[Any]:

@@ -261,6 +261,23 @@ def still_kept(tx: sa.Connection, tenant: Tenant, items: Collection[bytes]) -> l
     return [claim for claim in found if claim in there]
 
 
+def kept_of(tx: sa.Connection, tenant: Tenant, named: Iterable[Claim]) -> list[sa.Row[Any]]:
+    """The rows of `claims` of those of these entries that are not erased, each with its index as `place`."""
+    found: list[sa.Row[Any]] = []
+    columns, wanted = claims.c, sorted(named)
+    for log_id in sorted({log_id for log_id, _ in wanted}):
+        indexes = [index for one, index in wanted if one == log_id]
+        for start in range(0, len(indexes), AT_ONCE):
+            query = sa.select(claims, columns.index.label("place")).where(
+                columns.issuer_log_id == log_id,
+                columns.index.in_(indexes[start : start + AT_ONCE]),
+                columns.tenant_id == tenant.id,
+                columns.entry.is_not(None),
+            )
+            found += tx.execute(query.order_by(columns.index))
+    return found
+
+
 def gaps_of(tx: sa.Connection, tenant: Tenant, named: Iterable[Claim]) -> list[str]:
     """The findings that tell of these entries as gaps, and still open."""
     return sorted(its_id for its_id, _ in _gaps(tx, tenant, sorted(named)))

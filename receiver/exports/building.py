@@ -40,6 +40,7 @@ from translog.canonical import encode
 from translog.errors import LogDamaged, StoreError
 from translog.log import Log
 from translog.policy import Policy
+from translog.succession import Predecessor, predecessors
 
 _TRIES = 10
 _COUNTED_AT_ONCE = 100_000
@@ -60,30 +61,41 @@ class Built:
 def build(records: Records, job: Job, out: Path, progress: Callable[[int, int], None] | None = None) -> Built:
     """Write the job's bundle to `out`, a new file of mode 0600, durable when this returns; its folder is not synced.
 
+    As `build_into`; left by an error there is no file. Raises FileExistsError as well.
+    """
+    with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+        try:
+            return build_into(records, job, file, out.parent, progress)
+        except BaseException:
+            out.unlink()
+            raise
+
+
+def build_into(
+    records: Records, job: Job, file: BinaryIO, folder: Path, progress: Callable[[int, int], None] | None = None
+) -> Built:
+    """Write the job's bundle to an empty file, durable when this returns. What is large waits in `folder`, unnamed.
+
     `progress` is told how many leaves of how many were read. What is erased meanwhile is not in the file: the log is
     looked at once the file is written, and if so it is made again. (Whoever gives it out must see to what is erased
-    later; `receiver.records.giving` does.) Left by an error there is no file. Raises LogDamaged where the rows, the
-    tiles and the checkpoint contradict one another, other StoreErrors as their messages say, FileExistsError, and
-    OSError and SQLAlchemy's errors for a disk or a database that fails.
+    later; `receiver.records.giving` does.) Raises LogDamaged where the rows, the tiles and the checkpoint contradict
+    one another, other StoreErrors as their messages say, and OSError and SQLAlchemy's errors for a disk or a database
+    that fails.
     """
     tenant = next(one for one in records.tenants if one.id == job.tenant_id)
     for _ in range(_TRIES):
         watch = Watch(records, tenant.id)
-        with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
-            try:
-                built = _Building(records, tenant, job, progress).write(file, out.parent)
-                file.flush()
-                os.fsync(file.fileno())
-                touched = watch.touches(job.log_id, built.start, built.end)
-            except msgspec.MsgspecError as error:
-                out.unlink()
-                raise LogDamaged(f"an entry of log {job.log_id}, or what opens it, cannot be read: {error}") from error
-            except BaseException:
-                out.unlink()
-                raise
+        try:
+            built = _Building(records, tenant, job, progress).write(file, folder)
+            file.flush()
+            os.fsync(file.fileno())
+            touched = watch.touches(job.log_id, built.start, built.end)
+        except msgspec.MsgspecError as error:
+            raise LogDamaged(f"an entry of log {job.log_id}, or what opens it, cannot be read: {error}") from error
         if not touched:
             return built
-        out.unlink()
+        file.seek(0)
+        file.truncate()
     raise StoreError(f"export {job.id} was begun {_TRIES} times, and something of it was erased each time; try later")
 
 
@@ -192,6 +204,7 @@ class _Building:
             root=self._checkpoint.root,
             log_key=str(self._log.verifying_key),
             exports_key=exports_key,
+            predecessors=self._predecessors(range_),
             previous=None if previous is None else (previous.size, previous.root),
             software=f"rescind {version('rescind')}",
             complete=is_complete(job.query),
@@ -207,6 +220,12 @@ class _Building:
             erased=counting.erased,
             issuer_gaps=counting.issuer_gaps,
         )
+
+    def _predecessors(self, range_: Range) -> tuple[Predecessor, ...]:
+        if range_.start:
+            return ()
+        with self._records.database.read() as tx:
+            return predecessors(self._log.store.entries(tx, 0, range_.end))
 
     def _cut_off(self, range_: Range) -> tuple[int, int]:
         """How many events that were asked for, and are not here, say they occurred inside: logged before, and after."""

@@ -4,11 +4,12 @@ Nothing in here is personal, and nothing leads to an item: words and codes that 
 Where a list could be as long as the export, its head is here with the number of all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from receiver.exports.jobs import Job
 from translog.canonical import Value
+from translog.succession import Predecessor
 
 LISTED = 100
 """The most indexes that are listed of anything."""
@@ -81,6 +82,8 @@ class Facts:
     """The log's vkey."""
     exports_key: str
     """The vkey that the manifest's note is signed by."""
+    predecessors: Sequence[Predecessor]
+    """Logs that this one goes on for, if the range reaches back to where it began."""
     previous: tuple[int, bytes] | None
     """Size and root of the checkpoint of the export before this one."""
     software: str

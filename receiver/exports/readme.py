@@ -115,6 +115,10 @@ could still show two auditors two logs, or backdate: compare the size
 and the root of the checkpoint with those that others were shown, and
 keep proof/checkpoint, for every later one must continue it. If
 manifest.json says "subset", events that were not asked for are not in
-here, and nothing is shown of them.
+here, and nothing is shown of them. A log that succeeds another one,
+which was closed after a loss, says so in its first entry: what that
+other one holds is not in here. REPORT.html names it, and so does
+whatever verifies this, if the period reaches back to where the log
+began.
 """
 """ASCII, with newlines only."""

@@ -1,11 +1,11 @@
 """`/v1/exports`: what is asked to be exported, how far it is, and its file.
 
 A file is given out by parts, if they are asked for so (RFC 9110 section 14), straight from the disk. Before the first
-byte of an answer goes out, it is noted who is given it.
+byte of an answer goes out, it is noted who is given it; and it was read once, so that it is known to be as it was made
+(`receiver.exports.checked`).
 """
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,10 +25,11 @@ from receiver.answer import Answer
 from receiver.bodies import read_body, takes
 from receiver.events import format_time
 from receiver.exports import jobs
+from receiver.exports.checked import Checked
 from receiver.exports.files import FileAnswer, UnsatisfiableError, part_of
 from receiver.exports.jobs import Basis, ExportError, Listed, NoSuchExportError
 from receiver.exports.leases import make_again
-from receiver.parameters import DEFAULT_LIMIT, MAX_LIMIT, query
+from receiver.parameters import DEFAULT_LIMIT, MAX_LIMIT, header, query
 from receiver.problems import CONTENT_TYPE, Code, Problem
 from receiver.records.apikeys import ApiKey, Scope
 from receiver.records.giving import COMPLETED, FAILED, file_of, give
@@ -138,9 +139,15 @@ class ExportsController(Controller):
         },
     )
     async def download_export(
-        self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], export_id: FromPath[str]
+        self,
+        request: Request[Any, Any, Any],
+        tenant: NamedDependency[Tenant],
+        export_id: FromPath[str],
+        wanted: Annotated[str | None, header("Range", "one range of bytes, such as `bytes=0-1023`")] = None,
+        if_range: Annotated[str | None, header("If-Range", "the `ETag` of what that is to be a part of")] = None,
     ) -> ASGIApp:
-        return await _in_thread(_download, request, tenant, export_id)
+        await _check(request, tenant, export_id)
+        return await _in_thread(_download, request, tenant, export_id, wanted, if_range)
 
     @route(
         "/exports/{export_id:str}/download",
@@ -150,10 +157,18 @@ class ExportsController(Controller):
     async def download_head(
         self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], export_id: FromPath[str]
     ) -> ASGIApp:
-        return await _in_thread(_download, request, tenant, export_id)
+        await _check(request, tenant, export_id)
+        return await _in_thread(_download, request, tenant, export_id, None, None)  # RFC 9110 section 14.2
 
 
-async def _in_thread(work: Callable[[Request[Any, Any, Any], Tenant, str], T], *asked: Any) -> T:
+async def _check(request: Request[Any, Any, Any], tenant: Tenant, export_id: str) -> None:
+    """Read the file that is asked for, unless that was done."""
+    found = await _in_thread(_find, request, tenant, export_id)
+    if _is_there(found):
+        await request.app.state.checked.look(_path(request.app.state.records, found))
+
+
+async def _in_thread(work: Callable[..., T], *asked: Any) -> T:
     """What comes of that. Raises Problem 404 if there is no such export."""
     try:
         return await asyncio.to_thread(work, *asked)
@@ -202,7 +217,9 @@ def _path(records: Records, found: Listed) -> Path:
     return file_of(records.settings, found.id, bytes.fromhex(found.sha256 or ""))
 
 
-def _download(request: Request[Any, Any, Any], tenant: Tenant, export_id: str) -> ASGIApp:
+def _download(
+    request: Request[Any, Any, Any], tenant: Tenant, export_id: str, wanted: str | None, if_range: str | None
+) -> ASGIApp:
     """The answer that gives the file out. That it does is noted, and durable, when this returns."""
     records: Records = request.app.state.records
     key: ApiKey = request.state.api_key
@@ -215,12 +232,12 @@ def _download(request: Request[Any, Any, Any], tenant: Tenant, export_id: str) -
                 raise Problem(410, f"The file of this export expired at {found.expires_at}; ask anew", Code.NOT_FOUND)
             etag, size = f'"{found.sha256}"', found.size or 0
             try:
-                part = part_of(request.headers.get("range"), request.headers.get("if-range"), etag, size)
+                part = part_of(wanted, if_range, etag, size)
             except UnsatisfiableError:
                 return _unsatisfiable(size)
             if request.method == HttpMethod.GET:
                 give(tx, tenant, key.id, export_id=export_id)
-            file = _open(_path(records, found), size)
+            file = _open(request.app.state.checked, _path(records, found), bytes.fromhex(found.sha256 or ""))
     except FileNotFoundError:
         with records.database.write() as tx:
             make_again(tx, export_id)
@@ -235,12 +252,12 @@ def _download(request: Request[Any, Any, Any], tenant: Tenant, export_id: str) -
     return FileAnswer(file, size, part, headers)
 
 
-def _open(path: Path, size: int) -> BinaryIO:
-    """The file, if it is there and of that size. Raises FileNotFoundError."""
+def _open(checked: Checked, path: Path, sha256: bytes) -> BinaryIO:
+    """The file, if it is there and has that hash. Raises FileNotFoundError."""
     file = path.open("rb")
-    if os.fstat(file.fileno()).st_size != size:
+    if not checked.has(file, sha256):
         file.close()
-        raise FileNotFoundError(f"{path} is not of {size} bytes")
+        raise FileNotFoundError(f"{path} is not what was written")
     return file
 
 

@@ -33,7 +33,12 @@ _decode = msgspec.json.Decoder(_Timed).decode
 
 def find_range(tx: sa.Connection, job: Job) -> Range:
     """The leaves that the job's bundle holds. Raises LogDamaged if an entry that is looked at is missing."""
-    return range_of(job.query, job.log_index, _times(tx, job.log_id))
+    return range_in(tx, job.log_id, job.query, job.log_index)
+
+
+def range_in(tx: sa.Connection, log_id: int, query: Query, entry: int) -> Range:
+    """The same for an export whose own entry is that one of that log."""
+    return range_of(query, entry, _times(tx, log_id))
 
 
 def find_after(tx: sa.Connection, job: Job) -> int:

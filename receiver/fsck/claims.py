@@ -22,10 +22,10 @@ import sqlalchemy as sa
 from receiver import providers
 from receiver.assurance.conclusions import ANNOUNCED, OPEN
 from receiver.events import Claim, Kind
-from receiver.fsck.erasures import is_erased_with_another
 from receiver.fsck.issuers import Issuer
 from receiver.fsck.report import Notes
 from receiver.records import keyed
+from receiver.records.keeping import erased_claims
 from receiver.records.tables import checks, claims, deliveries, findings, log_keys
 from translog import merkle
 from translog.checkpoint import Checkpoint
@@ -72,12 +72,14 @@ class _Entries:
             yield f"is beyond the log's last verified checkpoint, which has {self._issuer.size}"
         missing = [name for name in ("entry", "proof") if getattr(kept, name) is None]
         if len(missing) > 1:
-            if not is_erased_with_another(self._tx, kept):
-                yield "the entry is erased, and no erasure entry names it"
+            if not kept.is_counted:
+                yield "the entry is erased, and no erasure entry counts it"
         elif missing:
             yield f"cannot be verified without {missing[0]}"
         else:
             yield from self._unproven(kept, bytes(kept.entry), bytes(kept.proof))
+        if kept.is_counted and len(missing) < 2:
+            yield "an erasure entry counts it, and it is still there"
         if kept.entry is not None:
             yield from self._found_differently(kept, bytes(kept.entry))
         if kept.announced and not kept.is_told_of:
@@ -127,7 +129,8 @@ class _Entries:
 def _told_differently(kept: sa.Row[Any], told: Sequence[sa.Row[Any]]) -> Iterator[str]:
     """What was told of a gap, in the log's order, that the entry's row does not say."""
     if not told:
-        for name in ("gap_id", "source_id"):
+        # Of one that is erased it is kept whose gap it may become.
+        for name in ("gap_id", "source_id") if kept.entry is not None else ("gap_id",):
             value = getattr(kept, name)
             if value is not None:
                 yield f"{name} is {value!a}, and no finding tells of a gap"
@@ -165,8 +168,18 @@ _IS_TOLD_OF = sa.or_(
     ),
     sa.exists().where(checks.c.operation_key == claims.c.operation_key),
 )
+_IS_COUNTED = sa.exists().where(
+    erased_claims.c.issuer_log_id == claims.c.issuer_log_id,
+    erased_claims.c.tenant_id == claims.c.tenant_id,
+    erased_claims.c.index == claims.c.index,
+)
 _CLAIMS: sa.Select[*tuple[Any, ...]] = (
-    sa.select(claims, claims.c.index.label("place"), sa.and_(claims.c.announced, _IS_TOLD_OF).label("is_told_of"))
+    sa.select(
+        claims,
+        claims.c.index.label("place"),
+        sa.and_(claims.c.announced, _IS_TOLD_OF).label("is_told_of"),
+        _IS_COUNTED.label("is_counted"),
+    )
     .where(
         claims.c.issuer_log_id == sa.bindparam("log"),
         claims.c.tenant_id == sa.bindparam("tenant"),

@@ -4,8 +4,8 @@ An opening that is not there proves nothing: somebody may have taken it away. Wh
 kind `erasure`, which is in the log for ever, with how much of it was. So every such entry is held against what it names
 (`erased` says the same, for questions to be answered from), and every opening that is not there against `erased`.
 
-An entry of an issuer's log that is kept has no entry of ours, so none names it. It goes with an event, a gap or an item
-that was erased: one of these has to be there.
+An entry of an issuer's log that is kept has no entry of ours, so none names it: how many went is what is told, and
+`erased_claims` has as many of each erasure. Whether these are gone is told with them (`receiver.fsck.claims`).
 """
 
 import json
@@ -21,8 +21,8 @@ from receiver.erasure.selecting import Extent, Target, opens, parts
 from receiver.events import Kind
 from receiver.fsck.readings import leaf_of
 from receiver.fsck.report import Notes
-from receiver.records.keeping import erased, erasures
-from receiver.records.tables import IS_GAP, checks, deliveries, findings, log_keys
+from receiver.records.keeping import erased, erased_claims, erasures
+from receiver.records.tables import deliveries, findings, log_keys
 from translog.evidence import Leaf
 from translog.store import entries
 
@@ -53,6 +53,7 @@ class Erasures:
         self._tenant_id = tenant_id
         self._notes = notes
         self._named = 0
+        self._counted = 0
 
     def check(self, start: int, leaves: Sequence[Leaf | None]) -> None:
         """Take the leaves from `start` on, None where one cannot be read, which is told with its entry."""
@@ -67,12 +68,25 @@ class Erasures:
         if self._tx.execute(its).scalar_one() != self._named:
             for its_id, index in self._unnamed():
                 self._notes.fault(f"erased {its_id}", f"no erasure at entry {index} names it")
+        of_claims = sa.select(sa.func.count()).select_from(erased_claims).where(erased_claims.c.log_id == self._log_id)
+        if (number := self._tx.execute(of_claims).scalar_one()) != self._counted:
+            told = f"and its erasures have {self._counted} of them"
+            self._notes.fault(f"erased_claims of log {self._log_id}", f"has {number} entries of issuers' logs, {told}")
 
     # ---- one entry --------------------------------------------------------------------------------------------------
 
     def _differences(self, index: int, leaf: Leaf) -> Iterator[str]:
-        ids, extent = _named_by(leaf), leaf.facts.get("state")
-        if not 0 < len(ids) <= MOST or list(ids) != sorted(set(ids)):
+        ids, extent, number = _named_by(leaf), leaf.facts.get("state"), leaf.facts.get("claims")
+        its = sa.select(sa.func.count()).where(
+            erased_claims.c.log_id == self._log_id,
+            erased_claims.c.log_index == index,
+            erased_claims.c.erasure_id == leaf.facts.get("erasure"),
+        )
+        counted: int = self._tx.execute(its).scalar_one()
+        self._counted += counted
+        if number != counted:
+            yield f"claims is {number!a}, and erased_claims has {counted}"
+        if not (0 if counted else 1) <= len(ids) <= MOST or list(ids) != sorted(set(ids)):
             yield f"ids are not 1 to {MOST} in their order"
             return
         if extent not in set(Extent):
@@ -208,33 +222,3 @@ def _not_as_it_says(row: sa.Row[Any]) -> Iterator[str]:
         yield f"it is {row.state}, and completed_at is {row.completed_at!a}"
     if row.state == COMPLETED and row.reason is not None:
         yield "it is completed, and its reason is still there"
-
-
-def is_erased_with_another(tx: sa.Connection, kept: sa.Row[Any]) -> bool:
-    """Whether an entry of an issuer's log that is erased, as its row in `claims` says, went with something that is."""
-    its = {
-        "item": kept.item_key,
-        "operation": kept.operation_key,
-        "tenant": kept.tenant_id,
-        "log": kept.issuer_log_id,
-        "place": kept.place,
-    }
-    return any(tx.execute(query, its).first() is not None for query in _WITH_ANOTHER)
-
-
-_IS_ERASED = sa.exists().where(erased.c.entry_id == deliveries.c.id, erased.c.extent == Extent.ALL.value)
-_OF_ITEM: sa.BindParameter[Any] = sa.bindparam("item")
-_ITS_EVENTS = sa.select(deliveries.c.id).where(_IS_ERASED).limit(1)
-_IS_ITS_GAP = sa.and_(
-    IS_GAP, findings.c.issuer_log_id == sa.bindparam("log"), findings.c.issuer_index == sa.bindparam("place")
-)
-_WITH_ANOTHER: tuple[sa.Select[Any], ...] = (
-    sa.select(erasures.c.id).where(erasures.c.item_key == _OF_ITEM, erasures.c.tenant_id == sa.bindparam("tenant")),
-    # The item is an event's group, or stands apart from it: each has its index (`receiver.records.tables`).
-    _ITS_EVENTS.where(deliveries.c.group_key == _OF_ITEM, deliveries.c.item_key == deliveries.c.group_key),
-    _ITS_EVENTS.where(deliveries.c.item_key == _OF_ITEM, deliveries.c.item_key != deliveries.c.group_key),
-    _ITS_EVENTS.join(checks, checks.c.event_id == deliveries.c.id).where(
-        checks.c.operation_key == sa.bindparam("operation")
-    ),
-    sa.select(findings.c.id).join(erased, erased.c.entry_id == findings.c.id).where(_IS_ITS_GAP).limit(1),
-)

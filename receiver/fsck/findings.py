@@ -170,6 +170,8 @@ class Findings:
         if row.issuer_log_id is not None and issuer is None:
             yield f"the issuer log {row.issuer_log_id} is not there"
         told: dict[str, Value] = {"issuer_index": row.issuer_index}
+        if row.kind == Kind.GAP and row.claim_entry is None and isinstance(found, dict) and found.get("entry") is None:
+            told = {"entry": None, "issuer_index": None}  # it was erased before this was told
         if row.issuer_index is None:
             told["entry"] = None
         elif row.claim_provider is None:
@@ -237,7 +239,10 @@ def _facts(leaf: Leaf, row: sa.Row[Any], provider: str | None) -> dict[str, Valu
     if leaf.kind == Kind.FORK:
         return {"issuer_log": row.issuer_log_id, "state": row.state}
     if leaf.kind == Kind.ERASURE:  # which is compared with what it names
-        return {**{name: leaf.facts.get(name) for name in ("by", "erasure", "ids", "target")}, "state": row.state}
+        return {
+            **{name: leaf.facts.get(name) for name in ("by", "claims", "erasure", "ids", "target")},
+            "state": row.state,
+        }
     if leaf.kind in {Kind.HOLD, Kind.RELEASE}:  # the rest is compared with the hold's own row
         hold_id = row.id if leaf.kind == Kind.HOLD else leaf.facts.get("hold")
         return {"by": leaf.facts.get("by"), "hold": hold_id, "state": row.state}

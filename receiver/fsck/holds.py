@@ -70,11 +70,12 @@ def _differences(row: sa.Row[Any], told: ToldHold) -> Iterator[str]:
         yield "is there, and no entry tells of it"
     elif (row.id, row.placed_by, row.placed_at) != told.placed:
         yield f"was placed by {row.placed_by!a} at {row.placed_at!a}, and the entries say otherwise"
-    if told.released is None and row.released_at is not None:
+    release = row.release_id, row.released_by, row.released_at
+    if told.released is None and release != (None, None, None):
         yield "is released, and no entry tells of that"
     elif told.released is not None and row.released_at is None:
         yield "is not released, as was told"
-    elif told.released is not None and (row.release_id, row.released_by, row.released_at) != told.released:
+    elif told.released is not None and release != told.released:
         yield f"was released by {row.released_by!a} at {row.released_at!a}, and the entries say otherwise"
 
 
@@ -114,9 +115,10 @@ def _told_by(covers: dict[str, Any], target: str, hash_key: bytes | None) -> Any
 def _kept_by(row: sa.Row[Any], target: str, hash_key: bytes | None) -> Any:
     match target:
         case "item":
-            return _UNKNOWN if hash_key is None else bytes(row.item_key)
+            return _UNKNOWN if hash_key is None else row.item_key
         case "person":
-            return True
+            # Whom, no words say: of the keyed hash it can be seen only whether it is one.
+            return isinstance(row.person_key, bytes) and len(row.person_key) == keyed.SIZE
         case "source":
             return row.source_name
         case "provider":

@@ -296,7 +296,7 @@ _BY_ITEM = _FOUND.where(
 
 def _append(tx: sa.Connection, log: Log, head: Head, new: Sequence[tuple[Submission, _Kept]]) -> Head:
     """Append the leaves of what is new to one log, and insert the rows."""
-    now = logging_time(head)
+    now = logging_time(head, format_time(max(submission.received_at for submission, _ in new)))
     salts = os.urandom(2 * SALT_SIZE * len(new))
     leaves: list[bytes] = []
     rows: list[tuple[object, ...]] = []

@@ -18,6 +18,7 @@ otherwise. As long as one is made, it is in a folder of its own beside them: `<i
 leaves between the two, each service's own sweeping removes.
 """
 
+import contextlib
 import shutil
 from bisect import bisect_left
 from collections import defaultdict
@@ -100,11 +101,12 @@ def remove_files(settings: Settings, export_ids: Iterable[str]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file of an export, or a folder in which one is made; it may be gone already."""
+    """Remove a file of an export, or a folder in which one is made; it may be gone already, or never have been."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the folder of exports may be a file
+            path.unlink()
 
 
 __all__ = ["COMPLETED", "FAILED", "PENDING", "PROCESSING", "file_of", "give", "remove", "remove_files", "withdraw"]

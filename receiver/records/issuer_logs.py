@@ -155,18 +155,22 @@ def followed(tx: sa.Connection) -> list[Followed]:
     namings: dict[IssuerLog, list[Naming]] = {}
     for row in tx.execute(query):
         log = IssuerLog(row.url, row.policy, row.origin or None, id=row.issuer_log_id)
-        naming = Naming(
-            source_id=row.id,
-            tenant_id=row.tenant_id,
-            provider=row.provider,
-            account=row.account,
-            exclusive=row.exclusive,
-            grace=row.grace,
-            follow_every=row.follow_every,
-            starts_at=row.issuer_log_from,
-        )
-        namings.setdefault(log, []).append(naming)
+        namings.setdefault(log, []).append(naming_of(row))
     return [Followed(log, tuple(its)) for log, its in namings.items()]
+
+
+def naming_of(row: sa.Row[*tuple[Any, ...]]) -> Naming:
+    """A row of `sources`, as what it says of the log that it names."""
+    return Naming(
+        source_id=row.id,
+        tenant_id=row.tenant_id,
+        provider=row.provider,
+        account=row.account,
+        exclusive=row.exclusive,
+        grace=row.grace,
+        follow_every=row.follow_every,
+        starts_at=row.issuer_log_from,
+    )
 
 
 # ---- whom an entry concerns -----------------------------------------------------------------------------------------
@@ -182,7 +186,9 @@ def may_be_gap(entry: Claim) -> bool:
 def concerned(namings: Iterable[Naming], provider: str, entry: Claim) -> list[Naming]:
     """Those of the sources that name a log which one of its entries, of that provider, concerns: theirs is the gap."""
     return [
-        one for one in namings if one.provider == provider and (one.exclusive or _is_account(entry.account, one.account))
+        one
+        for one in namings
+        if one.provider == provider and (one.exclusive or _is_account(entry.account, one.account))
     ]
 
 

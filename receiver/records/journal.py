@@ -37,9 +37,15 @@ class Changing:
         return self.head.size + len(self.leaves) - 1
 
 
-def logging_time(head: Head) -> str:
-    """The time to log an entry at: now, or the last entry's if the clock stands behind it, so that it never falls."""
-    return max(format_time(datetime.now(UTC)), head.logged_at)
+def logging_time(head: Head, received_at: str = "") -> str:
+    """The time to log an entry at: now, or the last entry's if the clock stands behind it, so that it never falls.
+
+    Nor is anything logged before it was received: `received_at` is the latest time at which something of this entry
+    was, if it was received.
+    """
+    # What was received has waited for seconds, and its time is what this clock read then. So a clock that is wrong
+    # pushes the log's time no further by it than by `now`; only one that was set back in between makes a difference.
+    return max(format_time(datetime.now(UTC)), head.logged_at, received_at)
 
 
 @contextmanager

@@ -228,7 +228,8 @@ def erase(
     """Take these entries' openings away, as an erasure does; the index of its entry."""
     its_tenant = records.tenant(tenant)
     erasure_id = new_id()
-    facts: dict[str, Value] = {"by": "command", "erasure": erasure_id, "ids": [*sorted(ids)], "target": "event"}
+    told: dict[str, Value] = {"ids": [*sorted(ids)], "claims": 0, "target": "event"}
+    facts: dict[str, Value] = {"by": "command", "erasure": erasure_id, **told}
     gone = GONE if extent == "all" else GONE[2:]
     with change(records.database, its_tenant.log) as changing:
         tx = changing.tx

@@ -109,6 +109,7 @@ def quarter(**changes: Any) -> Facts:
         root=bytes(range(32)),
         log_key=KEY,
         exports_key=KEY.replace("default", "default/exports"),
+        predecessors=(),
         previous=(4_000, bytes(reversed(range(32)))),
         software="rescind 0.1.0",
         complete=True,

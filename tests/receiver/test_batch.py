@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from receiver.events import new_id
+from receiver.events import format_time, new_id
 from receiver.intake.batch import write_batch
 from receiver.intake.submission import Outcome, Status
 from receiver.records.opening import Records
@@ -219,6 +219,16 @@ def test_times_in_the_log_never_fall(source: Source) -> None:
     source.write(revoked("a"))
 
     assert source.leaves()[-1].logged_at == ahead
+
+
+def test_nothing_is_logged_before_it_was_received(source: Source) -> None:
+    """Where the clock was set back meanwhile, a batch has the time of what was received last; so has the next one."""
+    at, last = RECEIVED_AT.replace(year=2999), RECEIVED_AT.replace(year=2999, second=1)
+    write_batch(source.records.database, [source.submission(revoked("a"), last), source.submission(revoked("b"), at)])
+    source.write(revoked("c"))
+
+    assert [leaf.logged_at for leaf in source.leaves()[-3:]] == [format_time(last)] * 3
+    assert [row.received_at for row in source.rows()] == [format_time(one) for one in (last, at, RECEIVED_AT)]
 
 
 def test_five_hundred_at_once(source: Source) -> None:

@@ -313,7 +313,7 @@ def test_an_erased_event_may_have_announced_what_is_not_announced(issuer: Issuer
 
 
 def test_what_an_erased_entry_confirmed_stays_confirmed(issuer: Issuer, source: Source) -> None:
-    """And what it may have confirmed is not absent."""
+    """And what it may have confirmed is not absent: nothing will be known of it."""
     confirmed, pending = deliver(source, reversed_("r1", "v1"), reversed_("r1", "v2"))
     reverses(issuer, "v1")
     issuer.read_at(None)
@@ -325,8 +325,8 @@ def test_what_an_erased_entry_confirmed_stays_confirmed(issuer: Issuer, source: 
     issuer.read_at(LATE)
     judge_everything(source.records)
 
-    assert [state_of(source.records, one.id) for one in (confirmed, pending)] == ["confirmed", "pending"]
-    assert changes(source) == ["pending confirmed"]
+    assert [state_of(source.records, one.id) for one in (confirmed, pending)] == ["confirmed", "none"]
+    assert changes(source) == ["pending confirmed", "pending none"]
 
 
 @pytest.mark.usefixtures("few")

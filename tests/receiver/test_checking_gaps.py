@@ -296,7 +296,7 @@ def test_where_gaps_start_can_be_changed(issuer: Issuer) -> None:
 
 
 def test_an_entry_that_is_erased_is_no_gap(issuer: Issuer, source: Source) -> None:
-    """Nobody can say any more what it told of."""
+    """Nobody can say any more whose it would be, unless that was noted as it was erased."""
     reverses(issuer)
     issuer.read_at(GRACE_OVER, SEEN_AT)
     with source.records.database.write() as tx:

@@ -15,7 +15,9 @@ from tests.receiver.submissions import new_sources
 @pytest.fixture
 def commands(tmp_path: Path) -> Commands:
     """Commands on a data folder of the test's own."""
-    return Commands(tmp_path)
+    commands = Commands(tmp_path)
+    commands.ok("init")
+    return commands
 
 
 def test_it_is_set_listed_and_cleared(commands: Commands) -> None:
@@ -49,7 +51,6 @@ def test_what_cannot_be_set(commands: Commands, asked: tuple[str, ...], said: st
 
 def test_what_is_too_old_is_erased_by_hand(commands: Commands) -> None:
     """And nothing of it is left in the database's file; what a hold keeps is counted."""
-    commands.ok("init")
     records = Records.open(load(data=commands.data, guard=commands.folder / "guard"))
     [source] = new_sources(records, "default", account=ACCOUNT)
     [gone, held] = delivered(source, revoked("r1", note="a word of its own"), revoked("r2"), days_ago=31)

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from msgspec import structs
 
+from receiver.erasure.requests import HeldError
 from receiver.events import Effect, Item, format_time
 from receiver.intake.reprocessing import NotReprocessableError, reprocess
 from receiver.records.attempts import is_erased, load_attempt
@@ -19,6 +22,7 @@ from receiver.relay import entries
 from tests.receiver.asked import LONG_AGO, answer, new_checked, showing
 from tests.receiver.claims import ORGANIZATION, Issuer, check, deliver, kept, known, new_source, reversed_, state_of
 from tests.receiver.erasing import REASON, erase, faults_of, gone, opening, told, traces
+from tests.receiver.holding import acting, hold
 from tests.receiver.open_calls import Caller, as_json, new_caller, record_of
 from tests.receiver.service import ACCOUNT, revoked
 from tests.receiver.submissions import RECEIVED_AT, Source
@@ -213,7 +217,7 @@ def test_an_entry_that_confirms_another_event_stays(records: Records) -> None:
 
 
 def test_a_gap_that_nobody_told_of_goes_by_its_item(records: Records) -> None:
-    """There is no delivery at all; and an entry that is no gap yet is not worth an entry of ours."""
+    """There is no delivery at all; and an entry that is no gap yet is told to be gone as well."""
     issuer = Issuer(records)
     issuer.source("scrip", ORGANIZATION)
     says(issuer, "secret-a", "act-a")
@@ -225,7 +229,7 @@ def test_a_gap_that_nobody_told_of_goes_by_its_item(records: Records) -> None:
     assert erase(records, item=redemption("secret-a")).erased == 1
     assert erase(records, item=redemption("secret-b")).erased == 0
     assert traces(records, "secret-a", "secret-b") == []
-    assert len(told(records)) == 1
+    assert [leaf.facts["claims"] for _, leaf in told(records)] == [1, 1]
     assert faults_of(records) == []
 
 
@@ -288,16 +292,67 @@ def test_what_a_breach_said_goes_and_its_code_stays(records: Records) -> None:
     assert faults_of(records) == []
 
 
-def test_what_a_probe_holds_of_the_source_goes(records: Records, source: Source) -> None:
-    """It is sealed, and nobody knows whom it names."""
-    (event,) = deliver(source, revoked())
-    begin_probe(records, source.endpoint.source.id, 60)
-    with records.database.write() as tx:
-        tx.execute(sa.insert(held).values(id="x", source_id=source.endpoint.source.id, delivery=b"sealed"))
-    erase(records, event_id=event.id)
+def probed(records: Records, *sources: Source) -> None:
+    """Something is held for a probe of each of these."""
+    for source in sources:
+        its_id = source.endpoint.source.id
+        begin_probe(records, its_id, 60)
+        with records.database.write() as tx:
+            tx.execute(sa.insert(held).values(id=its_id, source_id=its_id, delivery=b"sealed"))
 
+
+def still_held(records: Records, *sources: Source) -> list[bool]:
+    """Whether anything is held for a probe of each of these."""
     with records.database.read() as tx:
-        assert tx.execute(sa.select(held.c.id)).all() == []
+        there = tx.execute(sa.select(held.c.source_id)).scalars().all()
+    return [source.endpoint.source.id in there for source in sources]
+
+
+def test_what_a_probe_holds_of_the_source_goes(records: Records, source: Source) -> None:
+    """It is sealed, and nobody knows whom it names. Another source's stays, and all of it if nothing is erased."""
+    other = new_source(records, "truthlocks", ACCOUNT)
+    (event, _) = deliver(source, revoked(), revoked(subject=JANE))
+    probed(records, source, other)
+    erase(records, person="email:nobody@example.com")
+    erase(records, item=redemption("unknown"))
+    assert still_held(records, source, other) == [True, True]
+
+    erase(records, event_id=event.id)
+    assert still_held(records, source, other) == [False, True]
+    probed(records, new := new_source(records, "truthlocks", ACCOUNT))
+    erase(records, person=f"email:{JANE}")
+    assert still_held(records, new, other) == [True, True]
+    assert faults_of(records) == []
+
+
+@pytest.mark.parametrize(
+    ("covers", "kept_there"),
+    [
+        ({"source": True}, [False, True]),
+        ({"provider": "truthlocks"}, [True, True]),
+        ({"provider": "thanx"}, [False, False]),
+        ({"item": {"provider": "thanx", "type": "job", "id": "j"}}, [True, True]),
+        ({"person": "email:john@example.com"}, [True, True]),
+        ({"period": {"since": "2026-01-01T00:00:00Z", "until": "2999-01-01T00:00:00Z"}}, [True, True]),
+        ({"period": {"since": "2020-01-01T00:00:00Z", "until": "2021-01-01T00:00:00Z"}}, [False, False]),
+    ],
+)
+def test_what_a_probe_holds_of_what_a_hold_covers_stays(
+    records: Records, source: Source, covers: dict[str, Any], kept_there: list[bool]
+) -> None:
+    """It cannot be seen whether it is what must be kept."""
+    other = new_source(records, "truthlocks", ACCOUNT)
+    at = datetime(2025, 1, 1, tzinfo=UTC)
+    ids = [deliver(each, revoked(), at=at)[0].id for each in (source, other)]
+    probed(records, source, other)
+    asked = {"source": other.endpoint.source.id} if "source" in covers else covers
+    hold(records, acting(records, "Ann"), **asked)
+    for its_id in ids:
+        with suppress(HeldError):
+            erase(records, event_id=its_id)
+
+    assert still_held(records, source, other) == kept_there
+    assert faults_of(records) == []
 
 
 def test_what_was_to_be_done_about_it_is_not(records: Records) -> None:
@@ -356,7 +411,7 @@ def test_the_entry_names_rows_and_nothing_else(records: Records, source: Source)
     done = erase(records, event_id=event.id, by="a key")
     [(index, leaf)] = told(records)
 
-    facts = {"by": "a key", "erasure": done.id, "ids": sorted(row.id for row in source.rows())}
+    facts = {"by": "a key", "claims": 0, "erasure": done.id, "ids": sorted(row.id for row in source.rows())}
     assert leaf.facts == {**facts, "state": "all", "target": "event"}
     assert [index] == done.entries
     with records.database.read() as tx:

@@ -81,7 +81,13 @@ def of(column: str) -> str:
             "UPDATE deliveries SET headers = NULL, body = NULL, delivery_salt = NULL WHERE id = KEPT",
             ["the delivery is erased, and no erasure entry names it"],
         ),
-        ("UPDATE claims SET entry = NULL, proof = NULL WHERE entry IS NOT NULL", ["no erasure entry names it"]),
+        ("UPDATE claims SET entry = NULL, proof = NULL WHERE entry IS NOT NULL", ["no erasure entry counts it"]),
+        ("UPDATE claims SET entry = x'7b7d', proof = x'00' WHERE entry IS NULL", ["counts it, and it is still there"]),
+        ("DELETE FROM erased_claims", ["claims is 1, and erased_claims has 0", "no erasure entry counts it"]),
+        (
+            "UPDATE erased_claims SET log_index = 0",
+            ["claims is 1, and erased_claims has 0", "has 1 entries of issuers'"],
+        ),
         # Rows that say otherwise than the entries.
         ("DELETE FROM erased WHERE entry_id = ERASED", ["erased does not say so", "no erasure", "no erasure", "has 1"]),
         ("UPDATE erased SET extent = 'delivery' WHERE entry_id = ERASED", ["says otherwise", "no erasure entry"]),

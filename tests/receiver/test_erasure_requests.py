@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -338,8 +339,36 @@ def test_requests_are_listed_in_pages(records: Records, source: Source) -> None:
             answers.load(records, other, its_id)
 
 
-def test_a_request_is_completed_once_nothing_is_left_on_disk(records: Records, source: Source) -> None:
+def test_what_erases_nothing_is_completed_at_once(records: Records, source: Source) -> None:
+    """Whoever reads meanwhile: there is nothing that could be left on disk."""
+    with records.database.read() as tx:
+        tx.execute(sa.select(erasures.c.id)).all()
+        deliver(source, revoked("r1"))
+        assert erase(records, item={**RECEIPT, "id": "unknown"}).state == "completed"
+        assert erase(records, person=f"email:{JANE}").state == "completed"
+
+
+def test_whoever_reads_for_a_moment_is_waited_for(
+    records: Records, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is gone once they have read is not left to be done later."""
+    (event,) = deliver(source, revoked("r1"))
+    with ExitStack() as reading:
+        reading.enter_context(records.database.read()).execute(sa.select(erasures.c.id)).all()
+
+        def sleep(_seconds: float) -> None:
+            reading.close()
+
+        monkeypatch.setattr("receiver.erasure.requests.time.sleep", sleep)
+        assert erase(records, event_id=event.id).state == "completed"
+    assert faults_of(records) == []
+
+
+def test_a_request_is_completed_once_nothing_is_left_on_disk(
+    records: Records, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On SQLite whoever still reads what was there before keeps it in the write-ahead log."""
+    monkeypatch.setattr("receiver.erasure.requests.PATIENCE", 0.0)
     (event,) = deliver(source, revoked("r1"))
     tenant = source.endpoint.tenant
     with records.database.read() as tx:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from receiver.events import Kind
 from receiver.exports import leases
-from receiver.exports.building import build
+from receiver.exports.building import build_into
 from receiver.fsck import fsck
 from receiver.records.giving import withdraw
 from receiver.records.journal import change
@@ -220,7 +220,7 @@ def test_another_tenants_export_is_not_made(commands: Commands, tmp_path: Path) 
 
 def test_one_that_does_not_end_can_be_made(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says how, and leaves nothing behind but its entry."""
-    monkeypatch.setattr(command, "build", _fail)
+    monkeypatch.setattr(command, "build_into", _fail)
     assert "No space left" in commands.refused("export", *PERIOD, "--out", str(tmp_path / "x.zip"))
     monkeypatch.undo()
     records = commands.records()
@@ -238,7 +238,7 @@ def test_an_erasure_names_one_that_was_only_made_again(
 ) -> None:
     """By the range of its file; and if that is not known, since a crash came between, by where its own entry is."""
     period, out = ("--since", "2000-01-01", "--until", now(commands)), tmp_path / "x.zip"
-    monkeypatch.setattr(command, "build", _fail)
+    monkeypatch.setattr(command, "build_into", _fail)
     commands.refused("export", *period, "--out", str(out))
     monkeypatch.undo()
     records = commands.records()
@@ -256,7 +256,7 @@ def test_an_erasure_names_one_that_was_only_made_again(
     records.tenant("default").log.refresh()
     answer = erase(records, event_id=event_id)
     records.close()
-    assert [one.id for one in answer.exports] == [made.id]
+    assert [one.id for one in answer.exports] == [made.id, made.id]  # given to whom it failed for, too
 
 
 def _fail(*_: object) -> None:
@@ -268,14 +268,14 @@ def test_what_was_erased_meanwhile_does_not_get_out(
 ) -> None:
     """The file is thrown away, though it is whole; and made once more, as the sentence says."""
 
-    def erase_then_build(records: Records, job: Any, out: Path, progress: Any) -> Any:
-        built = build(records, job, out, progress)
+    def erase_then_build(records: Records, job: Any, *to: Any) -> Any:
+        built = build_into(records, job, *to)
         tenant = records.tenant("default")
         with change(records.database, tenant.log) as changing:
             assert withdraw(changing.tx, tenant, [(job.log_id, built.start)]) == [job.id]
         return built
 
-    monkeypatch.setattr(command, "build", erase_then_build)
+    monkeypatch.setattr(command, "build_into", erase_then_build)
     told = commands.refused("export", *PERIOD, "--out", str(tmp_path / "x.zip"))
     monkeypatch.undo()
 
@@ -290,15 +290,15 @@ def test_a_service_leaves_it_to_the_command(
     """As long as that runs: it is held, and what it says of its progress holds it on."""
     seen: list[list[str]] = []
 
-    def look_then_build(records: Records, job: Any, out: Path, progress: Any) -> Any:
+    def look_then_build(records: Records, job: Any, file: Any, folder: Path, progress: Any) -> Any:
         progress(1, 4)
         with records.database.read() as tx:
             seen.append(leases.waiting(tx, datetime.now(UTC)))
         [row] = rows(records)
         seen.append([row.state, str(row.progress), row.holder.split(" ")[0]])
-        return build(records, job, out, progress)
+        return build_into(records, job, file, folder, progress)
 
-    monkeypatch.setattr(command, "build", look_then_build)
+    monkeypatch.setattr(command, "build_into", look_then_build)
     monkeypatch.setattr(command, "_NOTED_EVERY", 0.0)
     commands.ok("export", *PERIOD, "--out", str(tmp_path / "x.zip"))
 

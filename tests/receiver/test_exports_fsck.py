@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from receiver.events import Kind, new_id
+from receiver.events import Kind, format_time, new_id
 from receiver.exports import leases
 from receiver.exports.building import Built
 from receiver.exports.jobs import Query, ask, settle
@@ -34,7 +34,7 @@ def export_id(records: Records) -> str:
         with records.database.write() as tx:
             job = settle(tx, made[-1])
             assert leases.take(tx, job.id, "one", NOW)
-            built = Built(size=7, sha256=bytes(32), start=0, end=job.log_index, events=0)
+            built = Built(size=7, sha256=bytes(32), start=0, end=1, events=0)
             assert leases.complete(tx, job.id, "one", built, NOW, timedelta(days=1))
     return made[-1]
 
@@ -75,6 +75,12 @@ def test_exports_that_are_whole(records: Records, export_id: str) -> None:
         ({"sha256": None}, "is completed, and sha256 is not told"),
         ({"start": 9, "end": 3}, "reaches from 9 to 3"),
         ({"end": 10**6}, "reaches from 0 to 1000000"),
+        ({"start": 1, "end": 2}, "start and end are 1 and 2, and by the log its file holds the entries from 0 to 0:"),
+        ({"end": 0}, "start and end are 0 and 0, and by the log"),
+        ({"start": None}, "start and end are None and 1, and by the log"),
+        ({"expires_at": "2999-01-01T00:00:00.000000Z"}, "expires_at is '2999-01-01T00:00:00.000000Z', and it was"),
+        ({"expires_at": "2000-01-01T00:00:00.000000Z"}, "expires_at is '2000-01-01T00:00:00.000000Z', and it was"),
+        ({"expires_at": "later"}, "expires_at is 'later', and it was"),
         ({"checkpoint": b"nothing"}, "its checkpoint: "),
     ],
 )
@@ -119,6 +125,34 @@ def test_an_export_before_it_that_came_later(records: Records, export_id: str) -
     assert faults(records) == [
         f"export {export_id}: the export before it, {export_id}, is of another log or came later"
     ]
+
+
+def test_an_export_before_it_that_is_not_the_newest(records: Records, export_id: str) -> None:
+    """Its file proves less than it could; one that was just completed then may not have been seen."""
+    assert [one for one in faults(with_none_before(records)) if "the export before it" in one] == []
+    with records.database.write() as tx:
+        first = tx.execute(sa.select(sa.func.min(exports.c.id))).scalar_one()
+        earlier = format_time(NOW - timedelta(hours=1))
+        its = sa.update(exports).where(exports.c.id == first)
+        tx.execute(its.values(completed_at=earlier, expires_at=format_time(NOW)))
+
+    said = "is newer, and was completed when it was asked for"
+    assert faults(records) == [f"export {export_id}: the export before it is None; {first} {said}"]
+
+
+def with_none_before(records: Records) -> Records:
+    """The same, of which the last export says that there was none before it."""
+    damage(records, exports, previous_id=None)
+    return records
+
+
+def test_an_export_before_it_that_was_never_completed(records: Records, export_id: str) -> None:
+    """There was no file that anybody could compare."""
+    with records.database.write() as tx:
+        first = tx.execute(sa.select(sa.func.min(exports.c.id))).scalar_one()
+        tx.execute(sa.update(exports).where(exports.c.id == first).values(state="failed", completed_at=None))
+
+    assert faults(records) == [f"export {export_id}: the export before it, {first}, was never completed"]
 
 
 # ---- the key --------------------------------------------------------------------------------------------------------

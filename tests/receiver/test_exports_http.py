@@ -287,6 +287,15 @@ def test_parts_of_the_file(caller: Caller) -> None:
         assert answer.headers["content-range"] == f"bytes */{size}"
 
 
+def test_the_schema_tells_how_to_ask_for_a_part(service: Service) -> None:
+    """By two headers, each a text that may be left out."""
+    operation = service.client.get("/schema").json()["paths"]["/v1/exports/{export_id}/download"]["get"]
+    headers = [one for one in operation["parameters"] if one["in"] == "header"]
+
+    assert sorted(one["name"] for one in headers) == ["If-Range", "Range"]
+    assert [(one["required"], one["schema"]["type"]) for one in headers] == 2 * [(False, "string")]
+
+
 def test_a_part_of_another_content_is_not_given(caller: Caller) -> None:
     """`If-Range` names the content: of another one the whole file is given."""
     export = caller.made(until=UNTIL)

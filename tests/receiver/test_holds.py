@@ -281,10 +281,21 @@ def test_a_hold_is_released_by_somebody_else(records: Records, source: Source) -
     assert wrong(records) == []
 
 
-@pytest.mark.parametrize("owner", ["Ann", "ANN", " ann "])
+@pytest.mark.parametrize(
+    "owner",
+    [
+        "Ann Lé",
+        "ANN LÉ",
+        " ann lé ",
+        "Ann\u00a0\tLé",
+        "Ann  Le\u0301",
+        "\uff21nn Lé",
+        "Ann L\u200bé",
+    ],
+)
 def test_whoever_placed_a_hold_cannot_release_it(records: Records, owner: str) -> None:
     """Not with another key either, however the owner's name is written."""
-    placed = hold(records, acting(records, "Ann"), item=ITEM)
+    placed = hold(records, acting(records, "Ann Lé"), item=ITEM)
     size = records.tenant("default").log.head().size
 
     with pytest.raises(SameOwnerError, match="a key of somebody else"):

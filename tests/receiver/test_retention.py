@@ -134,6 +134,7 @@ def test_bodies_of_every_kind_go_once_they_are_too_old(records: Records, source:
     assert leaf.kind == Kind.ERASURE
     assert leaf.facts == {
         "by": "retention",
+        "claims": 0,
         "erasure": request.id,
         "ids": sorted(gone),
         "state": "delivery",

@@ -16,6 +16,7 @@ import io
 import json
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -88,14 +89,23 @@ def packed(files: dict[str, bytes], moment: datetime) -> bytes:
 
 
 def make(
-    log: Log, entry: int = exported.ENTRY, size: int = SIZE, *, earlier: int | None = EARLIER, key: int = 2
+    log: Log,
+    entry: int = exported.ENTRY,
+    size: int = SIZE,
+    *,
+    earlier: int | None = EARLIER,
+    key: int = 2,
+    left_out: Sequence[int] = (),
 ) -> Bundle:
     """The bundle that answers the export entry at that index, with the checkpoint of that size.
 
     `earlier` is the size of the previous export's checkpoint, None if there was none; `key` the index of the entry
-    that announces the exports key.
+    that announces the exports key. `left_out` are events that are counted as if they were outside the period.
     """
-    return _Making(log, entry, size, earlier, key).bundle().seal()
+    making = _Making(log, entry, size, earlier, key)
+    making.exclusions["outside"] += len(left_out)
+    making.events = [index for index in making.events if index not in left_out]
+    return making.bundle().seal()
 
 
 class _Making:

@@ -7,139 +7,34 @@
 key; `RELOGGED` by one who has the log's key as well. All are of `exported.story()`, and of some other question to it.
 """
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, cast
 
 from tests.translog import bundles, exported
 from tests.translog.bundles import Bundle, make
+from tests.translog.changes import (
+    Tampered,
+    both,
+    flip,
+    good,
+    json_of,
+    line,
+    lines,
+    manifest,
+    plain,
+    replace,
+    resigned,
+)
 from tests.translog.exported import OTHER_KEY, SIZE, Log, at, question, story
 from translog import merkle, note
-from translog.canonical import decode, encode, to_base64
+from translog.canonical import Value, decode, encode, to_base64
 from translog.checkpoint import Checkpoint
 from translog.evidence import Delivery, Opening
 from translog.note import SigningKey
 
 EVENTS, CSV, PAYLOADS, ENTRIES = "events.jsonl", "events.csv", "payloads/000000.jsonl", "entries.bin"
-LATER = "proof/later.jsonl"
-
-
-@dataclass(frozen=True)
-class Tampered:
-    """One tampering: what it is, where it is wrong first, and the file."""
-
-    name: str
-    place: str
-    zip: Callable[[], bytes]
-
-
-@cache
-def _good(basis: str = "logged", providers: tuple[str, ...] | None = None) -> Bundle:
-    return make(story(question(basis=basis, providers=None if providers is None else [*providers])))
-
-
-def good(basis: str = "logged", providers: tuple[str, ...] | None = None) -> Bundle:
-    """A bundle that verifies, to be changed."""
-    return _good(basis, providers).copy()
-
-
-def _plain(name: str, place: str, change: Callable[[Bundle], None]) -> Tampered:
-    def zip_() -> bytes:
-        bundle = good()
-        change(bundle)
-        return bundle.zip()
-
-    return Tampered(name, place, zip_)
-
-
-def _resigned(name: str, place: str, change: Callable[[Bundle], None], basis: str = "logged") -> Tampered:
-    def zip_() -> bytes:
-        bundle = good(basis)
-        change(bundle)
-        return bundle.seal().zip()
-
-    return Tampered(f"{name}, signed again", place, zip_)
-
-
-# ---- what is changed ------------------------------------------------------------------------------------------------
-
-
-def flip(name: str, position: int | None = None) -> Callable[[Bundle], None]:
-    """One bit of a file, in its middle."""
-
-    def change(bundle: Bundle) -> None:
-        files = bundle.sealed if name in bundle.sealed else bundle.files
-        data = bytearray(files[name])
-        data[len(data) // 2 if position is None else position] ^= 1
-        files[name] = bytes(data)
-
-    return change
-
-
-def lines(name: str, change: Callable[[list[bytes]], object]) -> Callable[[Bundle], None]:
-    """The lines of a file."""
-
-    def changed(bundle: Bundle) -> None:
-        each = bundle.files[name].splitlines(keepends=True)
-        change(each)
-        bundle.files[name] = b"".join(each)
-
-    return changed
-
-
-def line(name: str, number: int, change: Callable[[Any], object]) -> Callable[[Bundle], None]:
-    """The value of one line of a file, from 0 on."""
-
-    def edit(each: list[bytes]) -> None:
-        value = decode(each[number][:-1])
-        change(value)
-        each[number] = encode(value) + b"\n"
-
-    return lines(name, edit)
-
-
-def json_of(name: str, change: Callable[[Any], object]) -> Callable[[Bundle], None]:
-    """The value of a JSON file."""
-
-    def changed(bundle: Bundle) -> None:
-        value = decode(bundle.files[name])
-        change(value)
-        bundle.files[name] = encode(value)
-
-    return changed
-
-
-def manifest(*path: str, value: Any) -> Callable[[Bundle], None]:
-    """A member of the manifest."""
-
-    def change(bundle: Bundle) -> None:
-        found: Any = bundle.manifest
-        for name in path[:-1]:
-            found = found[name]
-        found[path[-1]] = value
-
-    return change
-
-
-def both(*changes: Callable[[Bundle], None]) -> Callable[[Bundle], None]:
-    """One after another."""
-
-    def change(bundle: Bundle) -> None:
-        for one in changes:
-            one(bundle)
-
-    return change
-
-
-def replace(name: str, old: bytes, new: bytes) -> Callable[[Bundle], None]:
-    """A piece of a file."""
-
-    def change(bundle: Bundle) -> None:
-        assert old in bundle.files[name]
-        bundle.files[name] = bundle.files[name].replace(old, new, 1)
-
-    return change
+LATER, RANGE, CONSISTENCY = "proof/later.jsonl", "proof/range.json", "proof/consistency.json"
 
 
 def _swap(one: int, other: int) -> Callable[[list[bytes]], object]:
@@ -190,6 +85,11 @@ def _another_body(value: Any) -> None:
     value["delivery"]["body"] = to_base64(b'{"r":5}')
 
 
+def _cut(size: int) -> Callable[[Bundle], None]:
+    """So many bytes less of the entries."""
+    return lambda bundle: bundle.files.update({ENTRIES: bundle.files[ENTRIES][:-size]})
+
+
 def _range(start: int, end: int, first: int) -> Callable[[Bundle], None]:
     """Other entries than those of the period, with a proof that is right."""
 
@@ -231,6 +131,37 @@ def _without(name: str) -> Callable[[Bundle], None]:
     return change
 
 
+def _left_out(index: int) -> Callable[[], bytes]:
+    """An erased event is missing, and counted as one that occurred outside the period."""
+    return lambda: make(story(question(basis="occurred")), left_out=[index]).zip()
+
+
+def _at_the_beginning() -> Bundle:
+    """A period before the log, so that its range is the first entry; and a previous export that saw only that."""
+    return make(story(question(at(-100), at(-50))), earlier=1)
+
+
+def _early(change: Callable[[Bundle], None]) -> Callable[[], bytes]:
+    def zip_() -> bytes:
+        bundle = _at_the_beginning()
+        change(bundle)
+        return bundle.seal().zip()
+
+    return zip_
+
+
+def _listed(name: str) -> Callable[[], bytes]:
+    """A manifest that names one file more."""
+
+    def zip_() -> bytes:
+        bundle = good()
+        said: Any = decode(bundle.sealed["manifest.json"])
+        said["files"][name] = {"sha256": hashlib.sha256(b"").hexdigest(), "size": 0}
+        return bundle.sign(encode(said)).zip()
+
+    return zip_
+
+
 def _out_of_order(bundle: Bundle) -> None:
     bundle.files["events.csv"] = bundle.files.pop("events.csv")
 
@@ -253,120 +184,116 @@ def _sealed_by(key: SigningKey) -> Callable[[Bundle], None]:
 
 
 PLAIN = [
-    *(_plain(f"a bit of {name}", name, flip(name)) for name in [*good().sealed, *good().files]),
-    _plain("an event left out", EVENTS, lines(EVENTS, _drop(1))),
-    _plain("an event added", EVENTS, lines(EVENTS, _insert(3, _event_line(8)))),
-    _plain("two events swapped", EVENTS, lines(EVENTS, _swap(0, 1))),
-    _plain("a body changed", PAYLOADS, line(PAYLOADS, 0, _another_body)),
-    _plain("an erased body put back", PAYLOADS, lines(PAYLOADS, lambda each: each.__setitem__(4, _payload_line(13)))),
-    _plain("an entry left out", ENTRIES, lambda b: b.files.update({ENTRIES: b.files[ENTRIES][:-10]})),
-    _plain("a checkpoint of another log", "proof/checkpoint", _of_other_log),
-    _plain("a file left out", "README.txt", _without("README.txt")),
-    _plain("a file added", "EXTRA.txt", _extra("EXTRA.txt", "README.txt")),
-    _plain("files in another order", "events.csv", _out_of_order),
-    _plain("a manifest signed by a stranger", "manifest.json.note", _sealed_by(OTHER_KEY)),
-    _plain("a manifest signed by the log", "manifest.json.note", _sealed_by(exported.KEY)),
+    *(plain(f"a bit of {name}", name, flip(name)) for name in [*good().sealed, *good().files]),
+    plain("an event left out", EVENTS, lines(EVENTS, _drop(1))),
+    plain("an event added", EVENTS, lines(EVENTS, _insert(3, _event_line(8)))),
+    plain("two events swapped", EVENTS, lines(EVENTS, _swap(0, 1))),
+    plain("a body changed", PAYLOADS, line(PAYLOADS, 0, _another_body)),
+    plain("an erased body put back", PAYLOADS, lines(PAYLOADS, lambda each: each.__setitem__(4, _payload_line(13)))),
+    plain("an entry left out", ENTRIES, lambda b: b.files.update({ENTRIES: b.files[ENTRIES][:-10]})),
+    plain("a checkpoint of another log", "proof/checkpoint", _of_other_log),
+    plain("a file left out", "README.txt", _without("README.txt")),
+    plain("a file added", "EXTRA.txt", _extra("EXTRA.txt", "README.txt")),
+    plain("files in another order", "events.csv", _out_of_order),
+    plain("a manifest signed by a stranger", "manifest.json.note", _sealed_by(OTHER_KEY)),
+    plain("a manifest signed by the log", "manifest.json.note", _sealed_by(exported.KEY)),
     Tampered("a manifest of another export", "manifest.json export", _of_another_export),
 ]
 
 RESIGNED = [
-    _resigned(
+    resigned(
         "an event left out",
         f"{EVENTS} line 2 (entry 6)",
         both(lines(EVENTS, _drop(1)), lines(PAYLOADS, _drop(1)), manifest("counts", "events", value=5)),
     ),
-    _resigned("the last event left out", f"{EVENTS} line 6 (entry 14)", lines(EVENTS, _drop(5))),
-    _resigned(
+    resigned("the last event left out", f"{EVENTS} line 6 (entry 14)", lines(EVENTS, _drop(5))),
+    resigned(
         "an event added",
         f"{EVENTS} line 4 (entry 12)",
         both(lines(EVENTS, _insert(3, _event_line(8))), lines(PAYLOADS, _insert(3, _payload_line(8)))),
     ),
-    _resigned("an event added at the end", f"{EVENTS} line 7 (entry 17)", lines(EVENTS, _insert(6, _event_line(17)))),
-    _resigned("two events swapped", f"{EVENTS} line 1 (entry 4)", lines(EVENTS, _swap(0, 1))),
-    _resigned("an event twice", f"{EVENTS} line 2 (entry 6)", lines(EVENTS, lambda each: each.insert(0, each[0]))),
-    _resigned(
-        "an event changed", f"{EVENTS} line 2 (entry 6)", line(EVENTS, 1, _set("event", "amount", value="-6,00"))
-    ),
-    _resigned("a leaf changed in a line", f"{EVENTS} line 2 (entry 6)", replace(EVENTS, b"globex", b"umbrel")),
-    _resigned("a leaf changed everywhere", ENTRIES, _other_leaf),
-    _resigned("another spelling", f"{EVENTS} line 1 (entry 4)", replace(EVENTS, b'"erased":false', b'"erased": false')),
-    _resigned("a member more", f"{EVENTS} line 1 (entry 4)", replace(EVENTS, b'"stands":', b'"see":1,"stands":')),
-    _resigned("no newline", f"{EVENTS} line 6", lambda b: b.files.update({EVENTS: b.files[EVENTS][:-1]})),
-    _resigned("an empty line", f"{EVENTS} line 7", lambda b: b.files.update({EVENTS: b.files[EVENTS] + b"\n"})),
-    _resigned("a body changed", f"{PAYLOADS} line 1 (entry 4)", line(PAYLOADS, 0, _another_body)),
-    _resigned("a payload left out", f"{PAYLOADS} line 2 (entry 6)", lines(PAYLOADS, _drop(1))),
-    _resigned("the last payload left out", f"{PAYLOADS} line 6 (entry 14)", lines(PAYLOADS, _drop(5))),
-    _resigned("a payload more", f"{PAYLOADS} line 7 (entry 17)", lines(PAYLOADS, _insert(6, _payload_line(17)))),
-    _resigned("payloads swapped", f"{PAYLOADS} line 2 (entry 6)", lines(PAYLOADS, _swap(1, 2))),
-    _resigned(
+    resigned("an event added at the end", f"{EVENTS} line 7 (entry 17)", lines(EVENTS, _insert(6, _event_line(17)))),
+    resigned("two events swapped", f"{EVENTS} line 1 (entry 4)", lines(EVENTS, _swap(0, 1))),
+    resigned("an event twice", f"{EVENTS} line 2 (entry 6)", lines(EVENTS, lambda each: each.insert(0, each[0]))),
+    resigned("an event changed", f"{EVENTS} line 2 (entry 6)", line(EVENTS, 1, _set("event", "amount", value="-6,00"))),
+    resigned("a leaf changed in a line", f"{EVENTS} line 2 (entry 6)", replace(EVENTS, b"globex", b"umbrel")),
+    resigned("a leaf changed everywhere", ENTRIES, _other_leaf),
+    resigned("another spelling", f"{EVENTS} line 1 (entry 4)", replace(EVENTS, b'"erased":false', b'"erased": false')),
+    resigned("a member more", f"{EVENTS} line 1 (entry 4)", replace(EVENTS, b'"stands":', b'"see":1,"stands":')),
+    resigned("no newline", f"{EVENTS} line 6", lambda b: b.files.update({EVENTS: b.files[EVENTS][:-1]})),
+    resigned("an empty line", f"{EVENTS} line 7", lambda b: b.files.update({EVENTS: b.files[EVENTS] + b"\n"})),
+    resigned("a body changed", f"{PAYLOADS} line 1 (entry 4)", line(PAYLOADS, 0, _another_body)),
+    resigned("a payload left out", f"{PAYLOADS} line 2 (entry 6)", lines(PAYLOADS, _drop(1))),
+    resigned("the last payload left out", f"{PAYLOADS} line 6 (entry 14)", lines(PAYLOADS, _drop(5))),
+    resigned("a payload more", f"{PAYLOADS} line 7 (entry 17)", lines(PAYLOADS, _insert(6, _payload_line(17)))),
+    resigned("payloads swapped", f"{PAYLOADS} line 2 (entry 6)", lines(PAYLOADS, _swap(1, 2))),
+    resigned(
         "an erased body put back",
         f"{PAYLOADS} line 5 (entry 13)",
         lines(PAYLOADS, lambda each: each.__setitem__(4, _payload_line(13))),
     ),
-    _resigned(
+    resigned(
         "an erased event put back",
         f"{EVENTS} line 4 (entry 12)",
         lines(EVENTS, lambda each: each.__setitem__(3, _event_line(12))),
     ),
-    _resigned(
+    resigned(
         "an event erased by an entry of another",
         f"{EVENTS} line 4 (entry 12)",
         line(EVENTS, 3, _set("erased_by", value=16)),
     ),
-    _resigned(
+    resigned(
         "an event said to be erased",
         f"{EVENTS} line 1 (entry 4)",
         line(EVENTS, 0, lambda value: value.update(erased=True, erased_by=15, event=None, salt=None)),
     ),
-    _resigned(
+    resigned(
         "a payload said to be erased",
         f"{PAYLOADS} line 1 (entry 4)",
         line(PAYLOADS, 0, lambda value: value.update(delivery=None, erased_by=16, salt=None)),
     ),
-    _resigned("an erasure unproven", f"{EVENTS} line 6 (entry 14)", _without("proof/erasures/24.tlog-proof")),
-    _resigned(
-        "an earlier cross-check", f"{EVENTS} line 1 (entry 4)", line(EVENTS, 0, _set("stands", "entry", value=3))
-    ),
-    _resigned(
+    resigned("an erasure unproven", f"{EVENTS} line 6 (entry 14)", _without("proof/erasures/24.tlog-proof")),
+    resigned("an earlier cross-check", f"{EVENTS} line 1 (entry 4)", line(EVENTS, 0, _set("stands", "entry", value=3))),
+    resigned(
         "another cross-check",
         f"{EVENTS} line 1 (entry 4)",
         line(EVENTS, 0, _set("stands", "cross_check", value="absent")),
     ),
-    _resigned(
+    resigned(
         "a cross-check hidden",
         f"{EVENTS} line 1 (entry 4)",
         line(EVENTS, 0, _set("stands", value={"cross_check": None, "entry": None})),
     ),
-    _resigned(
+    resigned(
         "a late cross-check that nothing names",
         f"{LATER} line 3 (entry 22)",
         lines(LATER, _insert(2, encode(bundles.later_line(story(), 22, SIZE)) + b"\n")),
     ),
-    _resigned(
+    resigned(
         "a late entry changed",
         f"{LATER} line 1 (entry 18)",
         line(LATER, 0, _set("entry", value=to_base64(story().entries[19].data))),
     ),
-    _resigned("late entries swapped", f"{LATER} line 2 (entry 18)", lines(LATER, _swap(0, 1))),
-    _resigned("a cell changed", f"{CSV} row 2 (entry 6)", replace(CSV, b"globex", b"umbrel")),
-    _resigned("a formula let loose", f"{CSV} row 2 (entry 6)", replace(CSV, b",'=6,", b",=6,")),
-    _resigned("a row more", f"{CSV} row 7", lambda b: b.files.update({CSV: b.files[CSV] + b"\r\n"})),
-    _resigned("a row less", f"{CSV} row 6 (entry 14)", lines(CSV, _drop(7))),
-    _resigned("another header", f"{CSV} header", replace(CSV, b"index,", b"place,")),
+    resigned("late entries swapped", f"{LATER} line 2 (entry 18)", lines(LATER, _swap(0, 1))),
+    resigned("a cell changed", f"{CSV} row 2 (entry 6)", replace(CSV, b"globex", b"umbrel")),
+    resigned("a formula let loose", f"{CSV} row 2 (entry 6)", replace(CSV, b",'=6,", b",=6,")),
+    resigned("a row more", f"{CSV} row 7", lambda b: b.files.update({CSV: b.files[CSV] + b"\r\n"})),
+    resigned("a row less", f"{CSV} row 6 (entry 14)", lines(CSV, _drop(7))),
+    resigned("another header", f"{CSV} header", replace(CSV, b"index,", b"place,")),
     *(
-        _resigned(f"{name} changed", f"manifest.json counts.{name}", manifest("counts", name, value={"x": 1}))
+        resigned(f"{name} changed", f"manifest.json counts.{name}", manifest("counts", name, value={"x": 1}))
         for name in ("by_breach", "by_cross_check", "by_effect", "by_provider")
     ),
     *(
-        _resigned(f"{name} changed", f"manifest.json counts.{name}", manifest("counts", name, value=7))
+        resigned(f"{name} changed", f"manifest.json counts.{name}", manifest("counts", name, value=7))
         for name in ("entries", "erased", "events", "late")
     ),
     *(
-        _resigned(f"excluded {name} changed", f"manifest.json exclusions.{name}", manifest("exclusions", name, value=9))
+        resigned(f"excluded {name} changed", f"manifest.json exclusions.{name}", manifest("exclusions", name, value=9))
         for name in ("mismatches", "other_providers", "outside", "quarantined", "tests")
     ),
-    _resigned("the range cut short at its start", "manifest.json range.start", _range(4, 18, 4)),
-    _resigned(
+    resigned("the range cut short at its start", "manifest.json range.start", _range(4, 18, 4)),
+    resigned(
         "the range cut shorter at its start",
         "manifest.json range.first",
         both(
@@ -375,56 +302,94 @@ RESIGNED = [
             manifest("counts", "events", value=5),
         ),
     ),
-    _resigned("the range cut short at its end", "manifest.json range.end", _range(3, 17, 4)),
-    _resigned("the range longer at its end", "manifest.json range.end", _range(3, 19, 4)),
-    _resigned(
+    resigned("the range cut short at its end", "manifest.json range.end", _range(3, 17, 4)),
+    resigned("the range longer at its end", "manifest.json range.end", _range(3, 19, 4)),
+    resigned(
         "the range cut short on the basis received", "manifest.json range.end", _range(3, 20, 4), basis="received"
     ),
-    _resigned(
+    resigned(
         "a range proof changed", "proof/range.json hashes", json_of("proof/range.json", lambda v: v["hashes"].pop())
     ),
-    _resigned("the period shifted", "manifest.json period.since", manifest("period", "since", value=at(3.5))),
-    _resigned("the period longer", "manifest.json period.until", manifest("period", "until", value=at(18))),
-    _resigned("another basis", "manifest.json period.basis", manifest("period", "basis", value="received")),
-    _resigned("other providers", "manifest.json query.providers", manifest("query", "providers", value=["acme"])),
-    _resigned("with tests", "manifest.json query.tests", manifest("query", "tests", value=True)),
-    _resigned("asked by another", "manifest.json asked.by", manifest("asked", "by", value="somebody")),
-    _resigned("asked at another time", "manifest.json asked.at", manifest("asked", "at", value=at(19))),
-    _resigned("a complete one called a subset", "manifest.json population", manifest("population", value="subset")),
-    _resigned(
+    resigned("the period shifted", "manifest.json period.since", manifest("period", "since", value=at(3.5))),
+    resigned("the period longer", "manifest.json period.until", manifest("period", "until", value=at(18))),
+    resigned("another basis", "manifest.json period.basis", manifest("period", "basis", value="received")),
+    resigned("other providers", "manifest.json query.providers", manifest("query", "providers", value=["acme"])),
+    resigned("with tests", "manifest.json query.tests", manifest("query", "tests", value=True)),
+    resigned("asked by another", "manifest.json asked.by", manifest("asked", "by", value="somebody")),
+    resigned("asked at another time", "manifest.json asked.at", manifest("asked", "at", value=at(19))),
+    resigned("a complete one called a subset", "manifest.json population", manifest("population", value="subset")),
+    resigned(
         "a subset passed off as complete",
         "manifest.json population",
         manifest("population", value="complete"),
         basis="occurred",
     ),
-    _resigned(
-        "other indexes", "proof/indexes.json", json_of("proof/indexes.json", lambda v: v.pop()), basis="occurred"
-    ),
-    _resigned("another size", "manifest.json log.size", manifest("log", "size", value=24)),
-    _resigned("another root", "manifest.json log.root", manifest("log", "root", value="00" * 32)),
-    _resigned("another origin", "manifest.json log.origin", manifest("log", "origin", value="example.com")),
-    _resigned("another export's id", "manifest.json export", manifest("export", value=exported.uuid(19))),
-    _resigned("another entry", "manifest.json range.entry", manifest("range", "entry", value=19)),
-    _resigned("another previous", "manifest.json previous", manifest("previous", "size", value=11)),
-    _resigned(
+    resigned("other indexes", "proof/indexes.json", json_of("proof/indexes.json", lambda v: v.pop()), basis="occurred"),
+    resigned("another size", "manifest.json log.size", manifest("log", "size", value=24)),
+    resigned("another root", "manifest.json log.root", manifest("log", "root", value="00" * 32)),
+    resigned("another origin", "manifest.json log.origin", manifest("log", "origin", value="example.com")),
+    resigned("another export's id", "manifest.json export", manifest("export", value=exported.uuid(19))),
+    resigned("another entry", "manifest.json range.entry", manifest("range", "entry", value=19)),
+    resigned("another previous", "manifest.json previous", manifest("previous", "size", value=11)),
+    resigned(
         "a growth that was not",
         "proof/consistency.json",
         json_of("proof/consistency.json", lambda v: v["hashes"].reverse()),
     ),
-    _resigned(
+    resigned(
         "a day of tallies changed",
         "tallies.json days[0]",
         json_of("tallies.json", lambda v: v["days"][0].update(recorded=4)),
     ),
-    _resigned("a gap hidden", "tallies.json gaps[0]", json_of("tallies.json", lambda v: v["gaps"].pop())),
-    _resigned(
+    resigned("a gap hidden", "tallies.json gaps[0]", json_of("tallies.json", lambda v: v["gaps"].pop())),
+    resigned(
         "what is cut off changed",
         "tallies.json cut_off.events.after",
         json_of("tallies.json", lambda v: v["cut_off"]["events"].update(after=0)),
     ),
-    _resigned("a file of payloads more", "payloads/000001.jsonl", _extra("payloads/000001.jsonl", PAYLOADS)),
-    _resigned("a file added", "EXTRA.txt", _extra("EXTRA.txt", "README.txt")),
-    _resigned("a file left out", "tallies.json", _without("tallies.json")),
+    resigned("other software", "manifest.json software", manifest("software", value="sesame 0.6")),
+    resigned("software of no version", "manifest.json software", manifest("software", value="rescind of old")),
+    *(
+        resigned(f"{value} events", "manifest.json counts.events", manifest("counts", "events", value=value))
+        for value in (10**12, -1, True)
+    ),
+    *(
+        resigned(f"a range from {value}", "manifest.json range.first", manifest("range", "first", value=value))
+        for value in (-3, False)
+    ),
+    resigned("a previous of nothing", "manifest.json previous", manifest("previous", value=[])),
+    resigned("a text for hashes", f"{RANGE} hashes", json_of(RANGE, _set("hashes", value=""))),
+    resigned("an object for hashes", f"{RANGE} hashes", json_of(RANGE, lambda v: v.update(hashes={}))),
+    resigned("entries cut short in one", f"{ENTRIES} entry 17", _cut(10)),
+    resigned("entries cut short in a length", f"{ENTRIES} entry 17", _cut(len(story().entries[17].data) + 1)),
+    resigned("entries cut short after one", f"{ENTRIES} entry 17", _cut(len(story().entries[17].data) + 2)),
+    *(
+        resigned(f"an index of {value.decode()}", f"{EVENTS} line 1 (entry 4)", replace(EVENTS, b'"index":4', value))
+        for value in (b'"index":%b' % one for one in (b"1e999", b"-1e999", b"NaN", b"4.0", b'"4"', b"[]"))
+    ),
+    resigned("a line nested too deep", f"{EVENTS} line 1 (entry 4)", lines(EVENTS, _insert(0, b"[" * 100_000 + b"\n"))),
+    *(
+        resigned(f"{name} nested too deep", name, lambda bundle, name=name: bundle.files.update({name: b"[" * 100_000}))
+        for name in ("tallies.json", RANGE, CONSISTENCY)
+    ),
+    resigned("a file of payloads more", "payloads/000001.jsonl", _extra("payloads/000001.jsonl", PAYLOADS)),
+    resigned("a file added", "EXTRA.txt", _extra("EXTRA.txt", "README.txt")),
+    resigned("a file left out", "tallies.json", _without("tallies.json")),
+    *(
+        Tampered(f"an erased event, {index}, left out, signed again", f"{EVENTS} (entry {index})", _left_out(index))
+        for index in (12, 14)
+    ),
+    *(
+        Tampered(f"{name} of {value}, signed again", f"{file} {name}", _early(json_of(file, _set(name, value=value))))
+        for file, name, value in ((RANGE, "start", False), (RANGE, "end", True), (CONSISTENCY, "old_size", True))
+    ),
+    Tampered(
+        "a start of false, signed again", "manifest.json range.start", _early(manifest("range", "start", value=False))
+    ),
+    *(
+        Tampered(f"a manifest of {name}, signed again", f"manifest.json files.{name}", _listed(name))
+        for name in ("manifest.json", "manifest.json.note")
+    ),
 ]
 
 
@@ -435,11 +400,11 @@ def _relogged(name: str, place: str, log: Callable[[], Log], **how: Any) -> Tamp
     return Tampered(f"{name}, logged so", place, lambda: make(log(), **how).zip())
 
 
-def _with(index: int, old: bytes, new: bytes) -> Callable[[], Log]:
+def _with(index: int, old: bytes, new: bytes, asked: dict[str, Value] | None = None) -> Callable[[], Log]:
     """The log with an entry that is otherwise."""
 
     def log() -> Log:
-        log = story()
+        log = story(asked)
         assert old in log.entries[index].data
         log.entries[index].data = log.entries[index].data.replace(old, new)
         return log
@@ -475,6 +440,14 @@ def _loose_payload() -> bytes:
 
 RELOGGED = [
     _relogged("a time that falls", f"{ENTRIES} entry 10", _with(10, at(10).encode(), at(8.5).encode())),
+    _relogged(
+        "a time that falls after the range", f"{LATER} line 2 (entry 21)", _with(21, at(21).encode(), at(5).encode())
+    ),
+    _relogged(
+        "an export asked for before the range's end",
+        "proof/entry.tlog-proof",
+        _with(20, at(20).encode(), at(16.7).encode(), question(until=at(16.5))),
+    ),
     _relogged("a tally that does not add up", f"{ENTRIES} entry 5", _with(5, b'"deliveries":6', b'"deliveries":7')),
     _relogged("a cross-check of no known state", f"{ENTRIES} entry 11", _with(11, b'"confirmed"', b'"certified"')),
     _relogged("a period that was not over", "manifest.json period.until", lambda: story(question(until=at(20.5)))),

@@ -211,6 +211,28 @@ def test_huge_numbers(read: Read, number: int, length: int) -> None:
         read(bytes(200) + record + locator + end)
 
 
+@pytest.mark.parametrize("size", [2**32 - 1, 2**63, 2**64 - 100])
+def test_a_member_beyond_the_file(read: Read, size: int) -> None:
+    """Nothing is looked for behind a member that is said to be larger than the file."""
+    headers: list[bytes] = []
+    body = b""
+    for name, its_size, start in ((b"a", size, 0), (b"b", 0, LOCAL + 21 + size)):
+        large = its_size >= 2**32 - 1
+        numbers = [*([its_size, its_size] if large else []), *([start] if start >= 2**32 - 1 else [])]
+        extra = struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""
+        local = struct.pack("<2H", 1, 16) + struct.pack("<2Q", its_size, its_size) if large else b""
+        short, version = min(its_size, 2**32 - 1), 45 if extra else 20
+        fields = (0, 0, 0, 33, 0, short, short, 1)
+        body += struct.pack("<4s5H3L2H", b"PK\3\4", 45 if local else 20, *fields, len(local)) + name + local
+        central = (3 << 8 | version, version, *fields, len(extra), 0, 0, 0, 0o100644 << 16, min(start, 2**32 - 1))
+        headers.append(struct.pack("<4s6H3L5H2L", b"PK\1\2", *central) + name + extra)
+    directory = b"".join(headers)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, len(directory), len(body), 0)
+
+    with pytest.raises(BundleError, match=r"^a: it goes on where the ZIP's central directory is"):
+        read(body + directory + end)
+
+
 def test_zip64_without_need(read: Read) -> None:
     """The longer form of what fits the shorter one is refused, in the directory as at the end."""
     data = packed(FILES, MOMENT)

@@ -6,7 +6,7 @@ What a bundle is, byte by byte, is laid down in `docs/export-format.md`. `archiv
 key to the manifest, `files` says what must be there. `entries` cuts the leaves into chunks; `chunks` checks one with
 its lines (`leaves`, `lines`, `plain`, `openings`, `rows`), and `work` has that done by several processes. `joining`
 compares what far leaves say of events, `later` and `proofs` prove those that are not in the range; `counting`,
-`tallies` and `parquet` work out once more what is only told again. `verification` is the order of it all.
+`tallies` and `parquet` (by `pages`) work out once more what is only told again. `verification` is the order of it all.
 
 Nothing here imports more than the standard library and `cryptography`; and `pyarrow`, for one optional file, if it is
 installed.

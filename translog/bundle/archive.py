@@ -187,6 +187,8 @@ def _members(file: IO[bytes], size: int) -> tuple[tuple[Member, ...], tuple[int,
     time = None
     for _ in range(directory.number):
         header = _Header.parse(data, at)
+        if header.start + header.size > directory.start:  # also before anything is looked for at such a place
+            raise BundleError(header.name.decode(), "it goes on where the ZIP's central directory is")
         member = _check(header, file, expected, time)
         if member.name in names:
             raise BundleError(member.name, "the ZIP holds it twice")

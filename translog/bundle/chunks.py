@@ -6,7 +6,6 @@ back with it in a few bytes: the hashes of its leaves, what they say of events e
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from translog.bundle.archive import Archive
 from translog.bundle.entries import ENTRIES, Hashes, Span, hashed, leaves
 from translog.bundle.joining import STATES, Boxes, statements
 from translog.bundle.leaves import EventFacts, Read, Reader, Shape
-from translog.bundle.lines import Lines, Piece
+from translog.bundle.lines import Lines, Piece, stated_index
 from translog.bundle.manifest import COUNTED, Question
 from translog.bundle.openings import AS_DELIVERY, AS_EVENT, NOTHING, Told, check_delivery, committed, read_event
 from translog.bundle.plain import EVENT, NUMBER, PAYLOAD, SALT, STANDS, Parts, deliver, delivery_of, line_of, tell
@@ -261,6 +260,7 @@ class _Checking:
                 of_line = next(stated, None)
             else:
                 self.found.exclusions["outside"] += 1
+                self.found.boxes.leave_out(_identity(leaf), index)
 
     def _event(self, index: int, leaf: Read, line: bytes | Parts) -> _Line:
         """What the line says, if it is that of the event. Raises `FormatError` if it is not."""
@@ -333,8 +333,7 @@ class _Checking:
         self.counted[leaf.shape, state, is_erased, self.can_be_late and leaf.logged_at >= self.until, when] += 1
         if is_erased or gone is not None:
             found.erased_by |= {by for by in (erased_by, gone) if by is not None and by >= self.end}
-        id_ = bytes.fromhex(leaf.id.replace(b"-", b"").decode())
-        found.boxes.claim(id_, index, entry, state, erased_by, gone)
+        found.boxes.claim(_identity(leaf), index, entry, state, erased_by, gone)
         received_at = leaf.value if leaf.own == b"received_at" else rows.cell(facts.received_at)
         leaf_cells = b"%d,%b,%b,%b,%b" % (index, leaf.id, leaf.logged_at, received_at, leaf.kind)
         ends = facts.breached, state or b"", facts.test, b"true" if is_erased else b"false"
@@ -357,6 +356,10 @@ class _Checking:
         found.csv = len(data), hashlib.sha256(data).digest()
 
 
+def _identity(leaf: Read) -> bytes:
+    return bytes.fromhex(leaf.id.replace(b"-", b"").decode())
+
+
 def _stands(state: bytes, entry: bytes) -> _Stands:
     if not state and not entry:
         return _UNTOLD
@@ -367,11 +370,7 @@ def _stands(state: bytes, entry: bytes) -> _Stands:
 
 def _index(line: bytes | Parts | None) -> int | None:
     """The index that a line states, if it does."""
-    try:
-        found: object = json.loads(line_of(line) if isinstance(line, tuple) else line or b"")["index"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return found if isinstance(found, int) else None
+    return stated_index(line_of(line) if isinstance(line, tuple) else line or b"")
 
 
 def _difference(line: bytes, index: int, leaf: bytes | None) -> str:

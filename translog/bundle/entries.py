@@ -13,7 +13,7 @@ from translog.bundle.archive import BLOCK, Archive, Member
 from translog.errors import BundleError
 from translog.merkle import EMPTY_ROOT, node_hash, root_from_leaves
 
-__all__ = ["CHUNK", "ENTRIES", "RANGE", "Hashes", "Span", "hashed", "leaves", "root", "spans"]
+__all__ = ["CHUNK", "ENTRIES", "RANGE", "Hashes", "Span", "first_leaf", "hashed", "leaves", "root", "spans"]
 
 ENTRIES, RANGE = "entries.bin", "proof/range.json"
 
@@ -46,7 +46,7 @@ def spans(archive: Archive, member: Member, first: int, last: int) -> list[Span]
     """Cut the leaves [first, last) into chunks. Raises `BundleError` unless `member` is that many leaves, no more."""
     found: list[Span] = []
     index, began, before = first, member.start, (member.start, member.start)
-    for start, end in _places(archive, member):
+    for start, end in _places(archive, member, first):
         if index == last:
             raise BundleError(ENTRIES, f"it goes on after entry {last - 1}, the last of the range")
         index += 1
@@ -59,8 +59,8 @@ def spans(archive: Archive, member: Member, first: int, last: int) -> list[Span]
     return found
 
 
-def _places(archive: Archive, member: Member) -> Iterator[tuple[int, int]]:
-    """Where each leaf is, with the length before it, by that length. A mebibyte is in memory at a time."""
+def _places(archive: Archive, member: Member, index: int) -> Iterator[tuple[int, int]]:
+    """Where each leaf from `index` on is, with the length before it, by that. A mebibyte is in memory at a time."""
     at = held = member.start
     data = b""
     while at < member.end:
@@ -69,12 +69,18 @@ def _places(archive: Archive, member: Member) -> Iterator[tuple[int, int]]:
             held, data = at, archive.piece(at, min(at + BLOCK, member.end))
             offset = 0
             if len(data) < 2:
-                raise BundleError(ENTRIES, "it ends inside the length of an entry")
+                raise BundleError(f"{ENTRIES} entry {index}", "it ends inside the length of this entry")
         end = at + 2 + (data[offset] << 8 | data[offset + 1])
         if end > member.end:
-            raise BundleError(ENTRIES, "it ends inside an entry")
+            raise BundleError(f"{ENTRIES} entry {index}", "it ends inside this entry")
         yield at, end
-        at = end
+        at, index = end, index + 1
+
+
+def first_leaf(archive: Archive, member: Member) -> bytes:
+    """The first leaf of the file, which is known to have one."""
+    size = int.from_bytes(archive.piece(member.start, member.start + 2), "big")
+    return archive.piece(member.start + 2, member.start + 2 + size)
 
 
 def leaves(archive: Archive, span: Span) -> list[bytes]:

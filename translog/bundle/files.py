@@ -84,9 +84,10 @@ def check_files(archive: Archive, manifest: Manifest) -> None:
     """
     names = [member.name for member in archive.members]
     expected = _expected(names, manifest)
+    known = set(expected)
     for wanted, name in zip(expected, names, strict=False):
         if wanted != name:
-            if name not in expected:
+            if name not in known:
                 raise BundleError(name, "such a file is not in a bundle like this")
             raise BundleError(wanted, "it is not in the bundle, or not in its place")
     for wanted in expected[len(names) :]:

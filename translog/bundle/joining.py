@@ -1,7 +1,8 @@
 """What some leaves say of events, compared with what the events' lines say of it: cross-checks and erasures.
 
 A *statement* is a leaf that names an event: a cross-check, or an erasure. A *claim* is what the two lines of an event
-say: how it stands by which entry, by which entries it was erased. Both come chunk by chunk, in the order of the log,
+say: how it stands by which entry, by which entries it was erased; or that it is left out, for it is said to have
+occurred outside the period, which nobody can say once it was erased. Both come chunk by chunk, in the order of the log,
 and are far apart there. So each is written down in a few bytes under the event's id, sorted into boxes by a byte of
 that, and each box is then compared by itself: memory is bounded by the bytes, and boxes by several processes.
 """
@@ -22,7 +23,7 @@ STATES = {state.encode(): code for code, state in enumerate(CROSS_CHECKS)}
 
 _CLAIM = struct.Struct(">16sQQQQB")
 _STATEMENT = struct.Struct(">16sQB")
-_NONE, _NO_STATE = 2**64 - 1, 255
+_NONE, _NO_STATE, _LEFT_OUT = 2**64 - 1, 255, 252
 _UNTOLD = _NONE, _NO_STATE
 _ERASED = {"all": 254, "delivery": 253}
 
@@ -62,6 +63,10 @@ class Boxes:
         code, told = (_NO_STATE, _NONE) if state is None or entry is None else (STATES[state], entry)
         by, its = _NONE if erased_by is None else erased_by, _NONE if gone is None else gone
         self.claims[id_[-1]] += _CLAIM.pack(id_, index, told, by, its, code)
+
+    def leave_out(self, id_: bytes, index: int) -> None:
+        """That an event has no lines, since it did not occur in the period."""
+        self.claims[id_[-1]] += _CLAIM.pack(id_, index, _NONE, _NONE, _NONE, _LEFT_OUT)
 
     def state(self, statement: Statement) -> None:
         """What a leaf says of an event."""
@@ -112,6 +117,11 @@ def compare(claims: bytes, said: bytes, end: int) -> Fault | None:
             told[id_] = index, code
     faults: list[Fault] = []
     for id_, index, entry, erased_by, gone, state in _CLAIM.iter_unpack(claims):
+        if state == _LEFT_OUT:
+            if _ERASED["all"] in erased.get(id_, {}).values():
+                what = "it was erased, so nobody can say that it is outside, and it is left out"
+                faults.append(Fault(index, Where.EVENT, what))
+            continue
         stands = told.get(id_, _UNTOLD)
         late.discard(entry)
         if stands != (entry, state):

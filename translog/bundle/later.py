@@ -19,14 +19,14 @@ from translog.canonical import from_base64
 from translog.checkpoint import Checkpoint
 from translog.errors import BundleError, TranslogError
 
-__all__ = ["LATER", "Later", "verify_later"]
+__all__ = ["LATER", "Later", "Logged", "check_order", "verify_later"]
 
 LATER = "proof/later.jsonl"
 _PIECE = 1 << 22
 
 
-class _Entry(NamedTuple):
-    """Where an entry is in the log and in the file, and when it was logged."""
+class Logged(NamedTuple):
+    """Where an entry is in the log and in the bundle, and when it was logged."""
 
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]  nobody searches an entry with tuple.index
     place: str
@@ -34,55 +34,68 @@ class _Entry(NamedTuple):
 
 
 class Later(NamedTuple):
-    """The file, or a piece of it: what its leaves say of events, the erasures among them, its first and last entry."""
+    """The file, or a piece of it: what its leaves say of events, and the erasures among them.
+
+    `edges` are a piece's first and last entry; of the file, the last one by which time was compared.
+    """
 
     boxes: Boxes
     erasures: list[int]
-    edges: Sequence[_Entry]
+    edges: Sequence[Logged]
 
 
-def verify_later(workers: Workers, archive: Archive, end: int, logged_at: bytes) -> Later:
-    """Verify the file: its leaves follow the range, which ends at `end`, and whose last one was logged at that time.
+def verify_later(workers: Workers, archive: Archive, last: Logged, others: Sequence[Logged]) -> Later:
+    """Verify the file: its leaves come after `last`, the range's last one; `others` are known from elsewhere.
 
-    Raises `BundleError`.
+    Among these, too, time does not fall from one entry to the next. Raises `BundleError`.
     """
     whole = Later(Boxes(), [], [])
-    last = _Entry(end - 1, "", logged_at)
-    for piece in workers.run(check_piece, parted(archive, archive.member(LATER), _PIECE)):
+    pieces = [(piece, others) for piece in parted(archive, archive.member(LATER), _PIECE)]
+    for piece in workers.run(check_piece, pieces):
         first, next_last = piece.edges
-        _check_order(last, first)
+        check_order(last, first, others)
         last = next_last
         whole.boxes.add(piece.boxes)
         whole.erasures.extend(piece.erasures)
-    return whole
+    check_order(last, None, others)
+    return whole._replace(edges=[max(last, *others)])
 
 
-def check_piece(side: Side, piece: Piece) -> Later:
+def check_piece(side: Side, task: tuple[Piece, Sequence[Logged]]) -> Later:
     """A task: verify the lines of a piece that has at least one."""
-    found = Later(Boxes(), [], edges := list[_Entry]())
+    piece, others = task
+    found = Later(Boxes(), [], edges := list[Logged]())
     for entry in _entries(side.archive, piece, side.context.checkpoint, side.reader, found):
         if edges:
-            _check_order(edges[-1], entry)
+            check_order(edges[-1], entry, others)
             edges[1:] = [entry]
         else:
             edges += [entry, entry]
     return found
 
 
-def _check_order(one: _Entry, other: _Entry) -> None:
-    if other.index <= one.index:
+def check_order(one: Logged, other: Logged | None, others: Sequence[Logged] = ()) -> None:
+    """Check that `other` comes after `one`, in the log and in time, and so does what of `others` is between them.
+
+    Without an `other`, all of `others` after `one` are looked at. Raises `BundleError`.
+    """
+    if other is not None and other.index <= one.index:
         raise BundleError(other.place, f"it does not come after entry {one.index}")
-    if other.logged_at < one.logged_at:
-        raise BundleError(other.place, f"it was logged at {other.logged_at.decode()}, before entry {one.index}")
+    between = [each for each in others if one.index < each.index and (other is None or each.index < other.index)]
+    for each in [*sorted(between), *([] if other is None else [other])]:
+        if each.logged_at < one.logged_at:
+            raise BundleError(each.place, f"it was logged at {each.logged_at.decode()}, before entry {one.index}")
+        one = each
 
 
-def _entries(archive: Archive, piece: Piece, tree: Checkpoint, reader: Reader, found: Later) -> Iterator[_Entry]:
+def _entries(archive: Archive, piece: Piece, tree: Checkpoint, reader: Reader, found: Later) -> Iterator[Logged]:
     """Each entry, proven; what it says goes into `found`."""
-    for line in (lines := Lines(archive, [piece], LATER)):
+    lines = Lines(archive, [piece], LATER)
+    for line in lines.whole():
         yield _entry(line, lines.place(), tree, reader, found)
 
 
-def _entry(line: bytes, place: str, tree: Checkpoint, reader: Reader, found: Later) -> _Entry:
+def _entry(line: bytes, place: str, tree: Checkpoint, reader: Reader, found: Later) -> Logged:
     said = members(place, decoded(place, line), "entry", "index", "proof")
     index = number(place, said["index"])
     place = f"{place} (entry {index})"
@@ -102,4 +115,4 @@ def _entry(line: bytes, place: str, tree: Checkpoint, reader: Reader, found: Lat
         found.boxes.state(statement)
     if leaf.kind == b"erasure":
         found.erasures.append(index)
-    return _Entry(index, place, leaf.logged_at)
+    return Logged(index, place, leaf.logged_at)

@@ -9,13 +9,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from operator import length_hint
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from translog.bundle.archive import BLOCK, Archive, Member
-from translog.bundle.plain import Parts
+from translog.bundle.plain import Parts, line_of
 from translog.errors import BundleError
 
-__all__ = ["MAX_LINE", "Lines", "Piece", "cut", "parted", "place_of"]
+__all__ = ["MAX_LINE", "Lines", "Piece", "cut", "parted", "place_of", "stated_index"]
 
 MAX_LINE = 1 << 24
 """Bytes of a line, the most that are read."""
@@ -68,6 +68,10 @@ class Lines:
             if rest:
                 raise BundleError(self.place(after=True), "the line does not end in a newline")
 
+    def whole(self) -> Iterator[bytes]:
+        """Each line, without its newline."""
+        return (line_of(line) if isinstance(line, tuple) else line for line in self)
+
     def _taken_apart(self, block: bytes) -> Sequence[bytes | Parts]:
         if self._pattern is not None and block.isascii():
             found: list[Parts] = self._pattern.findall(block)
@@ -102,7 +106,7 @@ def cut(archive: Archive, member: Member, indexes: Sequence[int]) -> list[Piece]
     stated = None  # by the line that begins there; the files of payloads are many, and most edges are in one other
     for index in indexes:
         if stated is None:
-            stated = _index(archive.piece(at, _end_of_line(archive, member, at, member.end)))
+            stated = _order(archive.piece(at, _end_of_line(archive, member, at, member.end)))
         if stated < index and at < member.end:
             at, stated = _find(archive, at, member, index), None
         edges.append(at)
@@ -125,7 +129,7 @@ def place_of(archive: Archive, members: Sequence[Member], index: int) -> str:
     for member in members:
         at = _find(archive, member.start, member, index)
         line = archive.piece(at, _end_of_line(archive, member, at, member.end))
-        if line and _index(line) == index:
+        if stated_index(line) == index:
             return f"{member.name} line {_newlines(archive, member.start, at) + 1} (entry {index})"
     return f"{members[0].name} (entry {index})"
 
@@ -137,7 +141,7 @@ def _find(archive: Archive, low: int, member: Member, index: int) -> int:
         middle = _end_of_line(archive, member, (low + high) // 2, high)
         start = low if middle >= high else middle
         end = _end_of_line(archive, member, start, high)
-        if _index(archive.piece(start, end)) < index:
+        if _order(archive.piece(start, end)) < index:
             low = end
         else:
             high = start
@@ -161,9 +165,16 @@ def _newlines(archive: Archive, start: int, end: int) -> int:
     return sum(block.count(b"\n") for block in archive.blocks(start, end))
 
 
-def _index(line: bytes) -> int:
-    """The index that a line states; below all others if it states none."""
+def stated_index(line: bytes) -> int | None:
+    """The index that a line states, if it is a JSON object that does: an integer, and not what could be made one."""
     try:
-        return int(cast("dict[str, int]", json.loads(line))["index"])
+        found: object = json.loads(line)["index"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        return -1
+        return None
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def _order(line: bytes) -> int:
+    """The index that a line states; below all others if it states none."""
+    stated = stated_index(line)
+    return -1 if stated is None else stated

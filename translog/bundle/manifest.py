@@ -5,6 +5,7 @@ log itself says, and with what the files hold.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from translog.bundle.reading import array, boolean, decoded, digest, members, name, number, text, time
@@ -29,6 +30,8 @@ MANIFEST, NOTE = "manifest.json", "manifest.json.note"
 SCHEMA = "rescind-export/v1"
 MAX_SIZE = 1 << 25
 """Bytes of the manifest, the most that are read."""
+
+_SOFTWARE = re.compile("rescind [0-9][0-9A-Za-z.+-]{0,63}")
 
 COUNTED = ("by_breach", "by_cross_check", "by_effect", "by_provider")
 EXCLUDED = ("mismatches", "other_providers", "outside", "quarantined", "tests")
@@ -114,7 +117,7 @@ class Manifest:
             exclusions=_exclusions(all_["exclusions"]),
             previous=_previous(all_["previous"]),
             files=_files(all_["files"]),
-            software=text(f"{MANIFEST} software", all_["software"]),
+            software=_software(all_["software"]),
         )
 
 
@@ -135,6 +138,14 @@ def _question(period: Value, query: Value) -> Question:
     if question.since >= question.until:
         raise BundleError(f"{MANIFEST} period", "it ends before it begins")
     return question
+
+
+def _software(value: Value) -> str:
+    place = f"{MANIFEST} software"
+    found = text(place, value)
+    if not _SOFTWARE.fullmatch(found):
+        raise BundleError(place, f"it is {found[:80]!a}, not rescind and a version")
+    return found
 
 
 def _exclusions(value: Value) -> dict[str, int]:

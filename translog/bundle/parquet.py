@@ -1,27 +1,30 @@
 """`events.parquet`, compared by value with the lines of `events.jsonl`, where `pyarrow` is installed.
 
 What it is made of is for `pyarrow` to know, so its bytes cannot be written again and compared. It is read a batch of
-rows at a time, and only after its hash was found to be the one that the manifest has. Without `pyarrow`, that is all
-that is checked of it.
+rows at a time, and only after its hash was found to be the one that the manifest has, and its pages to be no larger
+than what the lines can fill (`pages`). Without `pyarrow`, the hash is all that is checked of it.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from translog.bundle.archive import Archive, Member
 from translog.bundle.lines import Lines, Piece
+from translog.bundle.pages import check_pages
 from translog.bundle.rows import COLUMNS
-from translog.errors import BundleError
+from translog.errors import BundleError, FormatError
 
 __all__ = ["NAME", "available", "check"]
 
 NAME = "events.parquet"
-_BATCH = 4096
-_MAX_GROUP = 1 << 30
+_BATCH = 1024
+_BUFFER = 1 << 16
+_CONTAINER = 4096
 
 
 def available() -> bool:
@@ -35,44 +38,76 @@ def check(archive: Archive, member: Member, events: Member, number: int) -> None
     Raises `BundleError` for the first row that differs, and ImportError without `pyarrow`.
     """
     pa: Any = import_module("pyarrow")  # by name: it has no types to check
-    open_file: Any = import_module("pyarrow.parquet").ParquetFile
-    types = {"index": pa.int64(), "test": pa.bool_(), "erased": pa.bool_()}
-    schema: Any = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
     try:
         with open(archive.path, "rb") as whole:  # noqa: PTH123  pyarrow takes the file itself
-            file: Any = open_file(pa.PythonFile(_Part(whole, member), mode="r"))
-            _check_shape(file, schema, number)
-            rows = _rows(archive, events)
-            place = 0
-            for batch in file.iter_batches(batch_size=_BATCH):
-                expected = list(islice(rows, batch.num_rows))
-                columns = zip(*expected, strict=True)
-                for name, its, column in zip(COLUMNS, batch.columns, columns, strict=True):
-                    if not its.equals(pa.array(column, schema.field(name).type)):
-                        at = next(
-                            i
-                            for i, (one, other) in enumerate(zip(its.to_pylist(), column, strict=True))
-                            if one != other
-                        )
-                        place += at
-                        raise BundleError(
-                            f"{NAME} row {place + 1} (entry {expected[at][0]})",
-                            f"its {name} is not that of events.jsonl",
-                        )
-                place += batch.num_rows
-    except (pa.ArrowException, OSError, ValueError) as error:
+            longest = max(map(len, _lines(archive, events)), default=0)
+            _Checking(_Part(whole, member), number, longest).compare(_rows(archive, events))
+    except (FormatError, pa.ArrowException, OSError, ValueError) as error:
         raise BundleError(NAME, f"it cannot be read: {error}") from None
 
 
-def _check_shape(file: Any, schema: Any, number: int) -> None:
-    found: Any = file.schema_arrow
-    if found.remove_metadata() != schema:
-        raise BundleError(NAME, "its columns are not those of events.csv")
-    if file.metadata.num_rows != number:
-        raise BundleError(NAME, f"it has {file.metadata.num_rows} rows; there are {number} events")
-    for group in range(file.metadata.num_row_groups):
-        if file.metadata.row_group(group).total_byte_size > _MAX_GROUP:
-            raise BundleError(NAME, f"its row group {group} is too large to be read")
+class _Checking:
+    """A file that is being compared, of so many rows, in which no text is longer than the `longest` line.
+
+    A dictionary has each text once, however many rows have it. So texts are read with their dictionaries, and put in
+    their rows only once none was found to be longer than a line.
+    """
+
+    def __init__(self, part: "_Part", number: int, longest: int) -> None:
+        self.pa: Any = import_module("pyarrow")
+        self.compute: Any = import_module("pyarrow.compute")
+        open_file: Any = import_module("pyarrow.parquet").ParquetFile
+        self.number, self.longest = number, longest
+        types = {"index": self.pa.int64(), "test": self.pa.bool_(), "erased": self.pa.bool_()}
+        check_pages(part, number, longest)
+        file: Any = open_file(
+            self.pa.PythonFile(part, mode="r"), thrift_container_size_limit=_CONTAINER + number // _CONTAINER
+        )
+        self._check_shape(file, self.pa.schema([(name, types.get(name, self.pa.string())) for name in COLUMNS]))
+        self.file: Any = open_file(
+            self.pa.PythonFile(part, mode="r"),
+            metadata=file.metadata,
+            read_dictionary=[name for name in COLUMNS if name not in types],
+            buffer_size=_BUFFER,
+            pre_buffer=False,
+        )
+
+    def _check_shape(self, file: Any, schema: Any) -> None:
+        if file.schema_arrow.remove_metadata() != schema:
+            raise BundleError(NAME, "its columns are not those of events.csv")
+        if file.metadata.num_rows != self.number:
+            raise BundleError(NAME, f"it has {file.metadata.num_rows} rows; there are {self.number} events")
+
+    def compare(self, rows: Iterator[list[Any]]) -> None:
+        """Compare all rows. Raises `BundleError` for the first that differs, and pyarrow's errors."""
+        place = 0
+        for batch in self.file.iter_batches(batch_size=_BATCH):
+            expected = list(islice(rows, batch.num_rows))
+            columns = zip(*expected, strict=True)
+            wrong = [self._first_difference(*one) for one in zip(batch.columns, columns, COLUMNS, strict=True)]
+            at, name = min(zip(wrong, COLUMNS, strict=True), key=itemgetter(0))
+            if at < len(expected):
+                raise BundleError(
+                    f"{NAME} row {place + at + 1} (entry {expected[at][0]})", f"its {name} is not that of events.jsonl"
+                )
+            place += len(expected)
+        if place != self.number:
+            raise BundleError(NAME, f"it has {place} rows; there are {self.number} events")
+
+    def _first_difference(self, its: Any, column: Sequence[Any], name: str) -> int:
+        """The first row in which a column of a batch differs from what it must be; the number of rows if none does."""
+        its.validate(full=True)
+        if self.pa.types.is_dictionary(its.type):
+            longest = self.compute.max(self.compute.binary_length(its.dictionary)).as_py()
+            if longest is not None and longest > self.longest:
+                raise BundleError(NAME, f"it has a text of {longest} bytes as {name}, longer than any line of an event")
+            its = its.dictionary_decode()
+        if its.equals(self.pa.array(column, its.type)):
+            return len(column)
+        return next(
+            (at for at, (one, other) in enumerate(zip(its.to_pylist(), column, strict=True)) if one != other),
+            len(column),
+        )
 
 
 class _Part:
@@ -80,6 +115,7 @@ class _Part:
 
     def __init__(self, file: Any, member: Member) -> None:
         self._file, self._member, self._at = file, member, 0
+        self.size = member.size
         self.closed = False
 
     def seekable(self) -> bool:
@@ -109,9 +145,13 @@ class _Part:
         self.closed = True
 
 
+def _lines(archive: Archive, events: Member) -> Iterator[bytes]:
+    return Lines(archive, [Piece(events, events.start, events.end)], events.name).whole()
+
+
 def _rows(archive: Archive, events: Member) -> Iterator[list[Any]]:
     """What each line says, by column."""
-    for line in Lines(archive, [Piece(events, events.start, events.end)], events.name):
+    for line in _lines(archive, events):
         said: dict[str, Any] = json.loads(line)
         leaf: dict[str, Any] = said["leaf"]
         facts: dict[str, Any] = leaf["facts"]

@@ -6,6 +6,7 @@ the export before this one is the log's too, and the beginning of the same tree.
 later checkpoints, each with the erasure that it covers.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from translog import evidence, merkle
 from translog.bundle.archive import Archive
 from translog.bundle.joining import Statement, statements
 from translog.bundle.leaves import Reader
-from translog.bundle.reading import decoded, hashes, members
+from translog.bundle.reading import decoded, hashes, members, number
 from translog.canonical import Value, decimal
 from translog.checkpoint import Checkpoint
 from translog.errors import BundleError, TranslogError
@@ -54,11 +55,15 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """What the log's key leads to: the checkpoint's note and what it says, the export's entry, the exports key."""
+    """What the log's key leads to: the checkpoint's note and what it says, the export's entry, the exports key.
+
+    `announcement` is the entry that announces that key.
+    """
 
     note: bytes
     checkpoint: Checkpoint
     entry: Placed
+    announcement: Placed
     key: VerifyingKey
 
 
@@ -74,7 +79,8 @@ def prove(archive: Archive, policy: Policy) -> Proven:
         raise BundleError(CHECKPOINT, str(error)) from None
     announced = _entry(archive, KEY, policy, signed, "key")
     entry = _entry(archive, ENTRY, policy, signed, "export")
-    return Proven(signed, checkpoint, entry, _announced(announced.leaf.facts, f"{checkpoint.origin}/exports"))
+    key = _announced(announced.leaf.facts, f"{checkpoint.origin}/exports")
+    return Proven(signed, checkpoint, entry, announced, key)
 
 
 def _entry(archive: Archive, name: str, policy: Policy, signed: bytes | None, kind: str) -> Placed:
@@ -128,8 +134,10 @@ def verify_previous(archive: Archive, policy: Policy, proven: Proven, stated: tu
     value = decoded(CONSISTENCY, archive.read(CONSISTENCY, MAX_PROOF))
     proof = members(CONSISTENCY, value, "hashes", "new_size", "old_size")
     new = proven.checkpoint
-    if (proof["old_size"], proof["new_size"]) != (previous.size, new.size):
-        raise BundleError(CONSISTENCY, f"it is not about the trees of {previous.size} and {new.size} leaves")
+    for name, size in (("old_size", previous.size), ("new_size", new.size)):
+        place = f"{CONSISTENCY} {name}"
+        if number(place, proof[name]) != size:
+            raise BundleError(place, f"it is not about the trees of {previous.size} and {new.size} leaves")
     found = hashes(f"{CONSISTENCY} hashes", proof["hashes"])
     try:
         merkle.verify_consistency(previous.size, previous.root, new.size, new.root, found)
@@ -155,9 +163,10 @@ def erasure_name(index: int) -> str:
     return f"{_ERASURES}{index}{_PROOF}"
 
 
-def erasures(archive: Archive, policy: Policy, checkpoint: Checkpoint, reader: Reader) -> list[Statement]:
-    """Verify the erasures that the checkpoint does not cover; what they say. Raises `BundleError`."""
-    said: list[Statement] = []
+def erasures(
+    archive: Archive, policy: Policy, checkpoint: Checkpoint, reader: Reader
+) -> Iterator[tuple[Placed, list[Statement]]]:
+    """Verify the erasures that the checkpoint does not cover; each, and what it says. Raises `BundleError`."""
     for member in archive.members:
         index = erasure_of(member.name)
         if index is None:
@@ -167,7 +176,6 @@ def erasures(archive: Archive, policy: Policy, checkpoint: Checkpoint, reader: R
         if later.origin != checkpoint.origin or entry.index != index or index < checkpoint.size:
             raise BundleError(member.name, f"it is not about entry {index} after {checkpoint.size} of this log")
         try:
-            said += statements(reader.read(entry.leaf.encode()), index)
+            yield entry, statements(reader.read(entry.leaf.encode()), index)
         except TranslogError as error:
             raise BundleError(member.name, str(error)) from None
-    return said

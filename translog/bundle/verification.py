@@ -18,18 +18,19 @@ from translog.bundle.chunks import EVENTS, Chunk, Context
 from translog.bundle.counting import Totals
 from translog.bundle.files import CSV, INDEXES, PER_FILE, check_files, check_question, payload_names
 from translog.bundle.joining import Fault, Where
-from translog.bundle.later import LATER, verify_later
+from translog.bundle.later import LATER, Later, Logged, check_order, verify_later
 from translog.bundle.leaves import Reader
 from translog.bundle.lines import cut, place_of
 from translog.bundle.manifest import MANIFEST, MAX_SIZE, NOTE, Manifest, verify_note
 from translog.bundle.proofs import Proven
-from translog.bundle.reading import decoded, hashes, members
+from translog.bundle.reading import decoded, hashes, members, number
 from translog.bundle.work import Side, Workers, check_chunk, hash_member
 from translog.canonical import Value
 from translog.checkpoint import Checkpoint
 from translog.errors import BundleError
 from translog.note import VerifyingKey
 from translog.policy import Policy
+from translog.succession import Predecessor, predecessors
 
 __all__ = ["Verified", "verify"]
 
@@ -44,6 +45,7 @@ class Verified:
     `manifest` is what it says, all of which was found to be so, but for the tenant's name and the software: these are
     the operator's word. `checkpoint` is the log's, and `signed` the note that it came in. `tallies` is the value of
     `tallies.json`. `parquet` says of `events.parquet` whether its values were compared: None if there is none.
+    `predecessors` are logs that this one goes on for, if the range reaches back to where it began.
     """
 
     manifest: Manifest
@@ -52,6 +54,7 @@ class Verified:
     exports_key: VerifyingKey
     tallies: dict[str, Value]
     parquet: bool | None
+    predecessors: tuple[Predecessor, ...]
 
 
 def verify(path: Path, policy: Policy, processes: int = 1) -> Verified:
@@ -119,6 +122,7 @@ class _Verification:
             exports_key=self.proven.key,
             tallies=self._check_tallies(),
             parquet=self._check_parquet(),
+            predecessors=() if manifest.start else predecessors(entries.leaves(archive, cuts[0].span)),
         )
 
     def _check_hashes(self) -> None:
@@ -137,8 +141,11 @@ class _Verification:
     def _range_proof(self) -> list[bytes]:
         place, manifest = entries.RANGE, self.manifest
         said = members(place, decoded(place, self.archive.read(place, proofs.MAX_PROOF)), "end", "hashes", "start")
-        if (said["start"], said["end"]) != (manifest.start, manifest.end):
-            raise BundleError(place, f"it is not about the entries {manifest.start} to {manifest.end - 1}")
+        for name, index in (("start", manifest.start), ("end", manifest.end)):
+            if number(f"{place} {name}", said[name]) != index:
+                raise BundleError(
+                    f"{place} {name}", f"it is not about the entries {manifest.start} to {manifest.end - 1}"
+                )
         return hashes(f"{place} hashes", said["hashes"])
 
     def _chunks(self) -> list[Chunk]:
@@ -168,11 +175,16 @@ class _Verification:
     def _check_statements(self) -> None:
         """Cross-checks and erasures, wherever they are, against what the lines of events say."""
         archive, manifest, totals = self.archive, self.manifest, self.totals
-        later = verify_later(self.workers, archive, manifest.end, totals.logged_at)
-        beyond = proofs.erasures(archive, self.policy, self.proven.checkpoint, Reader())
+        later = self._later()
         totals.boxes.add(later.boxes)
-        for statement in beyond:
-            totals.boxes.state(statement)
+        beyond, last = list[int](), later.edges[-1]
+        for entry, said in proofs.erasures(archive, self.policy, self.proven.checkpoint, Reader()):
+            erasure = Logged(entry.index, proofs.erasure_name(entry.index), entry.leaf.logged_at.encode())
+            check_order(last, erasure)
+            beyond.append(entry.index)
+            last = erasure
+            for statement in said:
+                totals.boxes.state(statement)
         pairs = ((claims, said, manifest.end) for claims, said in totals.boxes.pairs())
         fault = min((one for one in self.workers.run(_compare, pairs) if one is not None), default=None)
         if fault is not None:
@@ -180,9 +192,24 @@ class _Verification:
         for index in later.erasures:
             if index not in totals.erased_by:
                 raise BundleError(place_of(archive, [archive.member(LATER)], index), "it erased none of these events")
-        for _, index, _ in beyond:
+        for index in beyond:
             if index not in totals.erased_by:
                 raise BundleError(proofs.erasure_name(index), "it erased none of these events")
+
+    def _later(self) -> Later:
+        """What was logged after the range; time has not fallen between this, the range, and what else is proven."""
+        proven, manifest = self.proven, self.manifest
+        others = [
+            Logged(entry.index, name, entry.leaf.logged_at.encode())
+            for name, entry in ((proofs.KEY, proven.announcement), (proofs.ENTRY, proven.entry))
+        ]
+        first = entries.first_leaf(self.archive, self.archive.member(entries.ENTRIES))
+        its = Logged(manifest.start, f"{entries.ENTRIES} entry {manifest.start}", Reader().read(first).logged_at)
+        for each in others:
+            if each.index < its.index:
+                check_order(each, its)
+        last = Logged(manifest.end - 1, "", self.totals.logged_at)
+        return verify_later(self.workers, self.archive, last, others)
 
     def _place(self, fault: Fault) -> str:
         files = {Where.EVENT: [self.events], Where.PAYLOAD: self.payloads}

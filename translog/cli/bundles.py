@@ -140,6 +140,8 @@ def _not_shown(verified: Verified, policy: Policy) -> Iterator[str]:
         "That nothing else happened. It is complete as to what Rescind recorded; complete as to what the provider did "
         "only where cross-checked."
     )
+    for one in verified.predecessors:
+        yield one.sentence
     if not question.tests:
         yield "What test sources were sent: it was left out, as was asked."
     if question.providers is not None:

@@ -33,7 +33,7 @@ def of_claims(found: Filled) -> list[str]:
         ("confirmed", f"proof = {other('proof', 'forked', 0)}", "its proof has another entry with it"),
         ("confirmed", "proof = NULL", "cannot be verified without proof"),
         ("confirmed", "entry = NULL", "cannot be verified without entry"),
-        ("confirmed", "entry = NULL, proof = NULL", "the entry is erased, and no erasure entry names it"),
+        ("confirmed", "entry = NULL, proof = NULL", "the entry is erased, and no erasure entry counts it"),
         (
             "confirmed",
             "proof = x'00'",

@@ -64,6 +64,8 @@ def test_a_hold_that_nobody_placed(copy: Copy, placed: Hold) -> None:
         ),
         ("placed_at = '2026'", "and the entries say otherwise"),
         ("released_at = placed_at", "is released, and no entry tells of that"),
+        ("release_id = id", "is released, and no entry tells of that"),
+        ("item_key = 'text'", "covers something else than its entry commits to"),
     ],
 )
 def test_a_hold_that_was_changed(copy: Copy, placed: Hold, change: str, problem: str) -> None:
@@ -73,6 +75,14 @@ def test_a_hold_that_was_changed(copy: Copy, placed: Hold, change: str, problem:
     [found] = copy.found()
     assert found.startswith(f"records: hold {placed.id}: ")
     assert found.endswith(problem)
+
+
+@pytest.mark.parametrize("key", ["x'00'", "'text'", "CAST('' AS BLOB)"])
+def test_a_person_that_is_none(copy: Copy, open_copy: Records, key: str) -> None:
+    """Whom it covers is said nowhere but in the row, as a keyed hash: what is none covers nobody."""
+    one = hold(open_copy, acting(open_copy, "Ann"), person="email:jane@example.com")
+    copy.damage(f"UPDATE holds SET person_key = {key}")
+    assert copy.found() == [f"records: hold {one.id}: covers something else than its entry commits to"]
 
 
 def test_a_period_that_was_changed(copy: Copy, open_copy: Records) -> None:
