@@ -19,8 +19,8 @@ import receiver.records.engine
 from receiver.events import new_id
 from receiver.intake.submission import Outcome, Submission
 from receiver.records.opening import Records
-from receiver.records.tables import deliveries
 from receiver.records.pending import FOLDER, Held, Pending
+from receiver.records.tables import deliveries
 from receiver.settings import Settings
 from tests.postgres import Cluster
 from tests.receiver.operations import EXAMPLES

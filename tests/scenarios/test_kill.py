@@ -62,7 +62,7 @@ class Load:
 
 
 def test_what_was_acknowledged_survives_every_kill(tmp_path: Path) -> None:
-    """Kills in a row: nothing acknowledged is lost or moved, nothing is half done, and the tallies own up to each kill."""
+    """Nothing acknowledged is lost or moved, nothing is half done, and the tallies own up to each kill."""
     site = Site(tmp_path)
     sender = site.add_source()
     vkey = site.vkey()
