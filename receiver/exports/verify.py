@@ -911,7 +911,8 @@ class Lines:
                 while position < end:
                     line = file.readline(min(MAX_LINE, end - position))
                     self.counts[self.current] += 1
-                    need(self.place(), line.endswith(b"\n"), "it does not end in a newline, or is too long")
+                    if not line.endswith(b"\n"):  # and only then work out which line it is
+                        raise Wrong(self.place(), "it does not end in a newline, or is too long")
                     position += len(line)
                     yield line[:-1]
 

@@ -129,20 +129,21 @@ def test_an_export_before_it_that_came_later(records: Records, export_id: str) -
 
 def test_an_export_before_it_that_is_not_the_newest(records: Records, export_id: str) -> None:
     """Its file proves less than it could; one that was just completed then may not have been seen."""
-    assert [one for one in faults(with_none_before(records)) if "the export before it" in one] == []
+    damage(records, exports, previous_id=None)
     with records.database.write() as tx:
         first = tx.execute(sa.select(sa.func.min(exports.c.id))).scalar_one()
-        earlier = format_time(NOW - timedelta(hours=1))
-        its = sa.update(exports).where(exports.c.id == first)
-        tx.execute(its.values(completed_at=earlier, expires_at=format_time(NOW)))
+    assert faults(completed(records, first, datetime.now(UTC))) == []
+    completed(records, first, NOW - timedelta(hours=1))
 
     said = "is newer, and was completed when it was asked for"
     assert faults(records) == [f"export {export_id}: the export before it is None; {first} {said}"]
 
 
-def with_none_before(records: Records) -> Records:
-    """The same, of which the last export says that there was none before it."""
-    damage(records, exports, previous_id=None)
+def completed(records: Records, export_id: str, at: datetime) -> Records:
+    """The same, where that export was completed then."""
+    its = sa.update(exports).where(exports.c.id == export_id)
+    with records.database.write() as tx:
+        tx.execute(its.values(completed_at=format_time(at), expires_at=format_time(at)))
     return records
 
 

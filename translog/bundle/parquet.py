@@ -81,7 +81,7 @@ class _Checking:
     def compare(self, rows: Iterator[list[Any]]) -> None:
         """Compare all rows. Raises `BundleError` for the first that differs, and pyarrow's errors."""
         place = 0
-        for batch in self.file.iter_batches(batch_size=_BATCH):
+        for batch in self.file.iter_batches(batch_size=_BATCH, use_threads=False):  # they would each keep memory
             expected = list(islice(rows, batch.num_rows))
             columns = zip(*expected, strict=True)
             wrong = [self._first_difference(*one) for one in zip(batch.columns, columns, COLUMNS, strict=True)]
