@@ -8,13 +8,12 @@ first file, line or entry that is wrong is named; 2: called wrongly, or this mac
 **A verifier that comes with the evidence proves nothing by itself.** Compare its SHA-256 with the one in the project's
 docs/verify.md, or use `translog verify`, which is other code. **The key must come from somewhere else**, too.
 
-What is checked is laid down in docs/export-format.md. Read this file from top to bottom: first the small tools (JSON,
-base64, the ZIP, signed notes, the tree), then what is checked of a piece of the log, and in the end `Verifier`, which
-does it all in the order in which one thing carries the next:
+What is checked is laid down in docs/export-format.md. To read this file, begin at `Verifier.check`, far below: it does
+everything in the order in which one thing carries the next. What it needs for that stands above it.
 
     the ZIP                      everybody who reads it sees the same files
     proof/checkpoint             signed by the log, whose key was given
-    proof/…key, proof/entry      entries of that log: the exports key, and what was asked for
+    two other proofs             entries of that log: its exports key, and what was asked for
     manifest.json                signed by that key; answers that question; names every file with its SHA-256
     entries.bin                  with proof/range.json gives the root that the log has signed
     events.jsonl, payloads/      open what these entries commit to, of all events of the period and no others
@@ -43,19 +42,17 @@ from functools import lru_cache, partial
 from importlib import import_module, util
 from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeVar, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 SCHEMA = "rescind-export/v1"
-MANIFEST, NOTE = "manifest.json", "manifest.json.note"
+MANIFEST, NOTE, TALLIES = "manifest.json", "manifest.json.note", "tallies.json"
 EVENTS, CSV, PARQUET, ENTRIES = "events.jsonl", "events.csv", "events.parquet", "entries.bin"
-CHECKPOINT, RANGE, LATER = "proof/checkpoint", "proof/range.json", "proof/later.jsonl"
+CHECKPOINT, RANGE, LATER, INDEXES = "proof/checkpoint", "proof/range.json", "proof/later.jsonl", "proof/indexes.json"
 ENTRY_PROOF, KEY_PROOF = "proof/entry.tlog-proof", "proof/exports-key.tlog-proof"
-PREVIOUS, CONSISTENCY, INDEXES = "proof/previous-checkpoint", "proof/consistency.json", "proof/indexes.json"
-TALLIES = "tallies.json"
-FOR_PEOPLE = ("REPORT.html", "README.txt", "verify.py")
+PREVIOUS, CONSISTENCY = "proof/previous-checkpoint", "proof/consistency.json"
 ERASURE = re.compile("proof/erasures/(0|[1-9][0-9]{0,17})[.]tlog-proof")
 
 COLUMNS = (
@@ -63,26 +60,24 @@ COLUMNS = (
     *("item_type", "item_id", "account", "operation", "occurred_at", "extent", "amount", "quantity", "reason"),
     *("breaches", "cross_check", "test", "erased"),
 )
-EVENT_TEXTS = ("account", "operation", "occurred_at", "extent", "amount", "quantity", "reason")
+OF_FACTS, OF_EVENT = COLUMNS[5:11], COLUMNS[13:20]  # `provider` to `scheme`, `account` to `reason`
 STATES = ("confirmed", "contradicted", "absent", "pending", "none")  # of a cross-check
 OUTCOMES = ("duplicate", "ignored", "mismatch", "quarantined", "recorded")  # of a delivery, in a tally
-EXCLUDED = {"quarantine": "quarantined", "mismatch": "mismatches"}
 PER_FILE = 100_000  # payloads in a file
 
-# How much is read at most. What is larger is refused before it is read.
-SMALL = 1 << 21  # bytes of a file that is read whole
-MAX_MANIFEST = 1 << 25
+# What is larger than this is refused before it is read.
+SMALL, MAX_MANIFEST, MAX_LINE, MAX_ENTRY = 1 << 21, 1 << 25, 1 << 24, 65_535  # bytes
 MAX_DIRECTORY, MAX_MEMBERS = 1 << 24, 100_000  # of the ZIP
-MAX_LINE = 1 << 24
-MAX_ENTRY = 65_535
 MAX_NOTE, MAX_SIGNATURES = 1_000_000, 100
 MAX_NESTING = 64  # arrays and objects within one another
 MAX_INTEGER = 2**53 - 1  # what every reader of JSON keeps exactly
-BLOCK = 1 << 20  # bytes that are read at once
 
+BLOCK = 1 << 20  # bytes that are read at once
 CHUNK = 4096  # entries that are checked together: a power of two, so that they are one subtree of the log
-MANY = 20_000  # entries from which on several processes share the work
-MOST_PROCESSES = 8
+MANY, MOST_PROCESSES = 20_000, 8  # entries from which on several processes share the work, and how many do
+
+Result = TypeVar("Result")
+Span: TypeAlias = tuple[int, int]
 
 
 class Wrong(Exception):  # noqa: N818  (it is the verdict)
@@ -90,28 +85,17 @@ class Wrong(Exception):  # noqa: N818  (it is the verdict)
 
 
 class Refused(Exception):  # noqa: N818
-    """Why something is not what it must be. Whoever reads it knows the place, and makes it `Wrong`."""
+    """Why something is not what it must be. Who knows the place makes it `Wrong`."""
 
 
 class Unable(Exception):  # noqa: N818
-    """Why it cannot be told here whether the bundle is right."""
+    """Why nothing can be told here about the bundle."""
 
 
-Result = TypeVar("Result")
-
-
-def at(place: str, read: Callable[..., Result], *arguments: Any) -> Result:
-    """What `read` gives. If it refuses, that is wrong at this place."""
-    try:
-        return read(*arguments)
-    except Refused as error:
-        raise Wrong(place, str(error)) from None
-
-
-def need(place: str, holds: object, why: str) -> None:
-    """Go on only if that holds."""
+def need(holds: object, why: str, place: str | None = None) -> None:
+    """Go on only if that holds. The place need be told only where it is another than all around."""
     if not holds:
-        raise Wrong(place, why)
+        raise Refused(why) if place is None else Wrong(place, why)
 
 
 # ---- JSON and base64: what is hashed or signed has one spelling, and no other is taken ------------------------------
@@ -119,8 +103,7 @@ def need(place: str, holds: object, why: str) -> None:
 
 def read_integer(text: str) -> int:
     """Of JSON. The length is looked at first: it takes long to read very many digits."""
-    if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
-        raise Refused(f"the number {text[:40]} is too large")
+    need(len(text) < 18 and abs(int(text)) <= MAX_INTEGER, f"the number {text[:40]} is too large")
     return int(text)
 
 
@@ -142,8 +125,7 @@ def canonical(data: bytes) -> Any:
         raise Refused(f"it is JSON nested deeper than {MAX_NESTING} levels") from None
     except ValueError:  # of JSON, or of UTF-8
         raise Refused("it is no JSON") from None
-    if written != data:
-        raise Refused("it is JSON, but not in its one canonical spelling")
+    need(written == data, "it is JSON, but not in its one canonical spelling")
     if not data.isascii() or data.count(b"{") + data.count(b"[") > MAX_NESTING:  # else there is nothing to find
         check_names_and_nesting(value)
     return value
@@ -151,16 +133,17 @@ def canonical(data: bytes) -> Any:
 
 def check_names_and_nesting(value: Any) -> None:
     """Refuse names of members that are not ASCII, and too many levels. Goes through the value level by level."""
-    containers, depth = containers_of([value]), 0
+    containers, levels = containers_of([value]), 0
     while containers:
-        depth += 1
-        if depth > MAX_NESTING:
-            raise Refused(f"it is JSON nested deeper than {MAX_NESTING} levels")
+        levels += 1
+        need(levels <= MAX_NESTING, f"it is JSON nested deeper than {MAX_NESTING} levels")
         inner: list[Any] = []
         for one in containers:
-            if isinstance(one, dict) and not all(name.isascii() for name in one):
-                raise Refused("it is JSON with a member whose name is not ASCII")
-            inner += containers_of(one.values() if isinstance(one, dict) else one)
+            if isinstance(one, dict):
+                its = cast("dict[str, Any]", one)
+                need(all(name.isascii() for name in its), "it is JSON with a member whose name is not ASCII")
+                one = its.values()
+            inner += containers_of(one)
         containers = inner
 
 
@@ -175,67 +158,65 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def members(value: Any, *names: str) -> dict[str, Any]:
-    """An object with exactly these members; with any, if none are given."""
-    if not isinstance(value, dict):
-        raise Refused(f"it is {shown(value)}, and no object")
-    found: dict[str, Any] = value
-    if names and found.keys() != set(names):
-        raise Refused(f"its members are {', '.join(sorted(found))[:200]}; they must be {', '.join(sorted(names))}")
-    return found
-
-
-def array(value: Any) -> list[Any]:
-    """A list of anything."""
-    if not isinstance(value, list):
-        raise Refused(f"it is {shown(value)}, and no array")
-    found: list[Any] = value
-    return found
-
-
-def text(value: Any) -> str:
-    """A string."""
-    if not isinstance(value, str):
-        raise Refused(f"it is {shown(value)}, and no text")
-    return value
-
-
-def text_or_null(value: Any) -> str | None:
-    """A string, or nothing."""
-    return None if value is None else text(value)
-
-
-def boolean(value: Any) -> bool:
-    """True or false."""
-    if not isinstance(value, bool):
-        raise Refused(f"it is {shown(value)}, and not true or false")
-    return value
-
-
-def number(value: Any) -> int:
-    """An integer from 0 on. (For Python `True` is an integer; for us it is not.)"""
-    if type(value) is not int or value < 0:
-        raise Refused(f"it is {shown(value)}, and no number from 0 on")
-    return value
-
-
 @lru_cache(1024)
-def is_time(found: str) -> bool:
-    """Whether it is a moment as bundles write it, of a day that there is."""
-    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z", found):
-        return False
+def is_time(text: str) -> bool:
+    """Whether it is a moment as bundles write it, of a day that there is. As texts, these are in their order."""
     try:
-        datetime.fromisoformat(found)
+        datetime.fromisoformat(text)
     except ValueError:
         return False
-    return True
+    return re.fullmatch(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}[.][0-9]{6}Z", text) is not None
 
 
-def time(value: Any) -> str:
-    """A moment in UTC. As all are written alike, they compare as texts."""
-    if not is_time(text(value)):
-        raise Refused(f"it is {shown(value)}, and no time like 2026-07-01T00:00:00.000000Z")
-    return value
+TIME, NULL, ANYTHING = "a time like 2026-07-01T00:00:00.000000Z", "null", "anything"
+SIMPLE: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    str: ("a text", lambda value: isinstance(value, str)),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a number from 0 on", lambda value: type(value) is int and value >= 0),  # `True` is no number here
+    TIME: (TIME, lambda value: isinstance(value, str) and is_time(value)),
+    NULL: (NULL, lambda value: value is None),
+    ANYTHING: (ANYTHING, lambda _: True),
+}
+
+
+def check_form(value: Any, form: Any, place: str | None = None) -> Any:
+    """The value, if it is of that form; what is not is named, if the place is known.
+
+    A form is one of `SIMPLE`, an object with the form of each member, an array with that of all of them, or a tuple of
+    a simple form and another, of which the value has one.
+    """
+    if isinstance(form, dict):
+        its = cast("dict[str, Any]", form)
+        names = ", ".join(sorted(its))
+        said = cast("dict[str, Any]", value if isinstance(value, dict) else {})
+        need(said.keys() == its.keys(), f"it is no object with the members {names}", place)
+        for name, its_form in its.items():
+            check_form(said[name], its_form, place and f"{place}{'.' if ' ' in place else ' '}{name}")
+    elif isinstance(form, list):
+        need(isinstance(value, list), f"it is {shown(value)}, and no array", place)
+        for one in cast("list[Any]", value):
+            check_form(one, form[0], place)
+    elif isinstance(form, tuple):
+        first, second = cast("tuple[Any, Any]", form)
+        if not SIMPLE[first][1](value):
+            check_form(value, second, place)
+    else:
+        called, fits = SIMPLE[form]
+        need(fits(value), f"it is {shown(value)}, and not {called}", place)
+    return cast("Any", value)
+
+
+def compare(place: str, said: Any, true: Any, levels: int = 0) -> None:
+    """That what is said there is so. If not, of objects and arrays the first member that is not is named."""
+    kinds: set[Any] = {type(said), type(true)}
+    if levels and kinds == {dict}:
+        for name in sorted({*said, *true}):
+            compare(f"{place}{'.' if ' ' in place else ' '}{name}", said.get(name), true.get(name), levels - 1)
+    elif levels and kinds == {list}:
+        for position, (one, other) in enumerate(zip_longest(*cast("list[list[Any]]", [said, true]))):
+            compare(f"{place}[{position}]", one, other)
+    is_so = WRITE_JSON.encode(said) == WRITE_JSON.encode(true)  # as text, for to Python True equals 1
+    need(is_so, f"it says {shown(said)}, and it is {shown(true)}", place)
 
 
 def unbase64(encoded: str | bytes, size: int | None = None) -> bytes:
@@ -244,11 +225,10 @@ def unbase64(encoded: str | bytes, size: int | None = None) -> bytes:
         data = binascii.a2b_base64(encoded)
         written = binascii.b2a_base64(data, newline=False)
     except ValueError:
-        data = written = b""
-    if written != (encoded.encode() if isinstance(encoded, str) else encoded):
-        raise Refused("there is something in the place of base64, or base64 in another spelling")
-    if size not in {None, len(data)}:
-        raise Refused(f"there are {len(data)} bytes in base64 where {size} must be")
+        raise Refused("there is something else in the place of base64") from None
+    is_same = written == (encoded.encode() if isinstance(encoded, str) else encoded)
+    need(is_same, "there is base64 in another spelling than the canonical one")
+    need(size in {None, len(data)}, f"there are {len(data)} bytes in base64 where {size} must be")
     return data
 
 
@@ -257,14 +237,8 @@ BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 def check_base64(encoded: bytes) -> None:
     """Refuse what is not canonical base64. It goes by groups of four letters; only the last one leaves a choice."""
-    if len(encoded) % 4 or encoded[:-4].translate(None, BASE64):
-        raise Refused("its body is not base64")
+    need(len(encoded) % 4 == 0 and not encoded[:-4].translate(None, BASE64), "its body is not base64")
     unbase64(encoded[-4:])
-
-
-def sha256(*parts: bytes) -> bytes:
-    """Of all of it together."""
-    return hashlib.sha256(b"".join(parts)).digest()
 
 
 # ---- the ZIP: members stored, one after another ---------------------------------------------------------------------
@@ -281,75 +255,31 @@ NAME = re.compile(rb"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 
 
 class Member(NamedTuple):
-    """A file of the bundle: where its bytes are in the ZIP, and their CRC-32."""
+    """A file of the bundle: where its bytes are in the ZIP, their CRC-32, and the time, as MS-DOS has it."""
 
     name: str
     start: int
-    size: int
+    end: int
     crc: int
+    time: int
 
     @property
-    def end(self) -> int:
-        return self.start + self.size
+    def size(self) -> int:
+        return self.end - self.start
 
 
-class Header(NamedTuple):
-    """What the ZIP says of a member, twice: before it and in the directory. `time` is in the 32 bits of MS-DOS."""
-
-    name: bytes
-    time: int
-    crc: int
-    size: int
-    offset: int
-
-    def local(self) -> bytes:
-        """What must stand before the member."""
-        wide = wide_field([self.size, self.size] if self.size >= FULL else [])
-        return b"PK\3\4" + self._common(wide) + self.name + wide
-
-    def central(self) -> bytes:
-        """What must stand in the directory."""
-        numbers = [self.size, self.size] if self.size >= FULL else []
-        if self.offset >= FULL:
-            numbers.append(self.offset)
-        wide = wide_field(numbers)
-        made_by_unix = struct.pack("<2B", 45 if wide else 20, 3)
-        plain_file = struct.pack("<3H2L", 0, 0, 0, 0o100644 << 16, min(self.offset, FULL))
-        return b"PK\1\2" + made_by_unix + self._common(wide) + plain_file + self.name + wide
-
-    def _common(self, wide: bytes) -> bytes:
-        version, size = 45 if wide else 20, min(self.size, FULL)
-        return struct.pack("<3H4L2H", version, 0, 0, self.time, self.crc, size, size, len(self.name), len(wide))
-
-
-def wide_field(numbers: Sequence[int]) -> bytes:
-    """The field that holds the numbers that need 64 bits."""
-    return struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""
-
-
-def read_header(directory: bytes, position: int) -> tuple[Header, int]:
-    """The header at that position of the directory, and the position after it."""
-    need("ZIP", directory[position:].startswith(b"PK\1\2", 0, 4), "its directory is damaged")
-    need("ZIP", len(directory) - position >= ZIP_ENTRY.size, "its directory is cut short")
-    fields = ZIP_ENTRY.unpack_from(directory, position)
-    _, _, _, flags, method, moment, crc, _, size, name_size, wide_size, _, _, _, _, offset = fields
-    name_at = position + ZIP_ENTRY.size
-    wide_at = name_at + name_size
-    end = wide_at + wide_size
-    name = directory[name_at:wide_at]
-    is_name = NAME.fullmatch(name) and b".." not in name and len(name) < 256
-    need("ZIP", is_name, f"{shown(name.decode(errors='replace'))} is no name of a file of a bundle")
-    place = name.decode()
-    need(place, not flags & 1, "it is encrypted, which nothing in a bundle is")
-    need(place, not method, "it is packed, which nothing in a bundle is: verify the file as it was downloaded")
-    wide = [one for (one,) in struct.iter_unpack("<Q", directory[wide_at + 4 : end])] if wide_size % 8 == 4 else []
-    if size == FULL and len(wide) >= 2:
-        size, wide = wide[0], wide[2:]
-    if offset == FULL and wide:
-        offset = wide[0]
-    header = Header(name, moment, crc, size, offset)
-    need(place, header.central() == directory[position:end], "what the directory says of it is not as in a bundle")
-    return header, end
+def header(name: bytes, moment: int, crc: int, size: int, offset: int | None = None) -> bytes:
+    """What must stand before a member; or with its offset, what must stand in the directory."""
+    numbers = [size, size] if size >= FULL else []
+    if offset is not None and offset >= FULL:
+        numbers.append(offset)
+    wide = struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""
+    version, short = 45 if wide else 20, min(size, FULL)
+    both = struct.pack("<3H4L2H", version, 0, 0, moment, crc, short, short, len(name), len(wide))
+    if offset is None:
+        return b"PK\3\4" + both + name + wide
+    plain_file = struct.pack("<3H2L", 0, 0, 0, 0o100644 << 16, min(offset, FULL))
+    return b"PK\1\2" + struct.pack("<2B", version, 3) + both + plain_file + name + wide
 
 
 def zip_end(count: int, size: int, start: int) -> bytes:
@@ -362,48 +292,73 @@ def zip_end(count: int, size: int, start: int) -> bytes:
     return wide + ZIP_END.pack(b"PK\5\6", 0, 0, short, short, size, min(start, FULL), 0)
 
 
+def read_at(file: BinaryIO, start: int, size: int) -> bytes:
+    """The bytes at that place, all of them."""
+    is_there = start + size <= os.fstat(file.fileno()).st_size
+    need(is_there, "it is shorter than it says, or was cut while it was read", "ZIP")
+    file.seek(start)
+    data = file.read(size)
+    need(len(data) == size, "it is shorter than it says, or was cut while it was read", "ZIP")
+    return data
+
+
 def read_directory(file: BinaryIO, file_size: int) -> tuple[bytes, int, int]:
     """The bytes of the directory, where it begins, and how many members it says there are."""
     whole = ZIP64_END.size + ZIP64_LOCATOR.size + ZIP_END.size
     tail = read_at(file, max(0, file_size - whole), min(whole, file_size))
     is_end = len(tail) >= ZIP_END.size and tail[-ZIP_END.size :].startswith(b"PK\5\6")
-    need("ZIP", is_end, "it does not end as a ZIP does: is it whole, as it was downloaded?")
+    need(is_end, "it does not end as a ZIP does: is it whole, as it was downloaded?", "ZIP")
     _, _, _, _, count, size, start, _ = ZIP_END.unpack(tail[-ZIP_END.size :])
-    if count == 0xFFFF or start == FULL:
-        need("ZIP", len(tail) == whole, "its end is cut short")
+    if (count == 0xFFFF or start == FULL) and len(tail) == whole:
         *_, count, size, start = ZIP64_END.unpack(tail[: ZIP64_END.size])
-    need("ZIP", size <= MAX_DIRECTORY and count <= MAX_MEMBERS, "it has more files than a bundle can have")
+    need(size <= MAX_DIRECTORY and count <= MAX_MEMBERS, "it has more files than a bundle can have", "ZIP")
     end = zip_end(count, size, start)
-    need("ZIP", start + size + len(end) == file_size and tail.endswith(end), "its end is not as in a bundle")
+    need(start + size + len(end) == file_size and tail.endswith(end), "its end is not as in a bundle", "ZIP")
     return read_at(file, start, size), start, count
 
 
-def read_at(file: BinaryIO, start: int, size: int) -> bytes:
-    """The bytes at that place, all of them."""
-    file.seek(start)
-    data = file.read(size)
-    need("ZIP", len(data) == size, "it is shorter than it says, or was cut while it was read")
-    return data
+def read_header(directory: bytes, at: int, file: BinaryIO) -> tuple[Member, int]:
+    """The member that the directory names at that position, and the position after it."""
+    need(
+        directory[at : at + 4] == b"PK\1\2" and len(directory) - at >= ZIP_ENTRY.size, "its directory is damaged", "ZIP"
+    )
+    _, _, _, flags, method, moment, crc, _, size, *lengths, offset = ZIP_ENTRY.unpack_from(directory, at)
+    wide_at = at + ZIP_ENTRY.size + lengths[0]
+    end = wide_at + lengths[1]
+    name = directory[at + ZIP_ENTRY.size : wide_at]
+    is_name = NAME.fullmatch(name) and b".." not in name and len(name) < 256
+    need(is_name, f"{shown(name.decode(errors='replace'))} is no name of a file of a bundle", "ZIP")
+    place = name.decode()
+    need(not flags & 1, "it is encrypted, which nothing in a bundle is", place)
+    need(not method, "it is packed, which nothing in a bundle is: verify the file as it was downloaded", place)
+    wide = [one for (one,) in struct.iter_unpack("<Q", directory[wide_at + 4 : end])] if lengths[1] % 8 == 4 else []
+    if size == FULL and len(wide) >= 2:
+        size, wide = wide[0], wide[2:]
+    if offset == FULL and wide:
+        offset = wide[0]
+    is_so = header(name, moment, crc, size, offset) == directory[at:end]
+    need(is_so, "what the directory says of it is not as in a bundle", place)
+    local = header(name, moment, crc, size)
+    need(read_at(file, offset, len(local)) == local, "the header before it differs from the directory", place)
+    start = offset + len(local)
+    return Member(place, start, start + size, crc, moment), end
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A ZIP of which everything was checked but what is in its members."""
+    """A ZIP of which everything was checked but what is in its members; and its size and time, should it change."""
 
     path: Path
     members: Mapping[str, Member]
-    time: int
     state: tuple[int, int]
-    """Size and time of the file, to notice if it changes."""
 
     def read(self, name: str, limit: int = SMALL) -> bytes:
         """A whole file of the bundle, if it is not larger than that."""
-        need(name, name in self.members, "it is not in the bundle")
+        need(name in self.members, "it is not in the bundle", name)
         member = self.members[name]
-        need(name, member.size <= limit, f"it has {member.size} bytes, more than such a file can have")
-        with self.path.open("rb") as file:
-            data = read_at(file, member.start, member.size)
-        need(name, zlib.crc32(data) == member.crc, "its CRC-32 is not that in the ZIP: it was changed or damaged")
+        need(member.size <= limit, f"it has {member.size} bytes, more than such a file can have", name)
+        data = b"".join(self.blocks(member.start, member.end))
+        need(zlib.crc32(data) == member.crc, "its CRC-32 is not that in the ZIP: it was changed or damaged", name)
         return data
 
     def blocks(self, start: int, end: int) -> Iterator[bytes]:
@@ -412,39 +367,40 @@ class Bundle:
             for position in range(start, end, BLOCK):
                 yield read_at(file, position, min(BLOCK, end - position))
 
-    def sha256(self, start: int, end: int) -> str:
-        """Of that piece of the ZIP, in hex."""
-        digest = hashlib.sha256()
-        for block in self.blocks(start, end):
-            digest.update(block)
-        return digest.hexdigest()
-
-    def both_sums(self, member: Member) -> tuple[str, int]:
-        """SHA-256, in hex, and CRC-32 of a member."""
+    def sums(self, start: int, end: int) -> tuple[str, int]:
+        """SHA-256, in hex, and CRC-32 of that piece of the ZIP."""
         digest, crc = hashlib.sha256(), 0
-        for block in self.blocks(member.start, member.end):
+        for block in self.blocks(start, end):
             digest.update(block)
             crc = zlib.crc32(block, crc)
         return digest.hexdigest(), crc
 
+    def holds(self, start: int, end: int, text: bytes) -> bool:
+        """Whether that piece of the ZIP is this."""
+        return end - start == len(text) and b"".join(self.blocks(start, end)) == text
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """Size and time of a file."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
 
 def open_bundle(path: Path) -> Bundle:
     """The members of a ZIP, after all that is around them was compared."""
-    status = path.stat()
-    found, offset, position, moment = dict[str, Member](), 0, 0, -1
+    state, found, offset, position, moment = state_of(path), dict[str, Member](), 0, 0, None
     with path.open("rb") as file:
-        directory, start, count = read_directory(file, status.st_size)
+        directory, start, count = read_directory(file, state[0])
         for _ in range(count):
-            header, position = read_header(directory, position)
-            name, local = header.name.decode(), header.local()
-            need(name, name not in found, "it is in the ZIP twice")
-            need(name, header.offset == offset, "it does not begin where the file before it ends")
-            need(name, moment in {-1, header.time}, "it has another time than the files before it")
-            need(name, read_at(file, offset, len(local)) == local, "the header before it differs from the directory")
-            found[name] = Member(name, offset + len(local), header.size, header.crc)
-            offset, moment = found[name].end, header.time
-    need("ZIP", (offset, position) == (start, len(directory)), "there are bytes in it that belong to no file")
-    return Bundle(path, found, moment, (status.st_size, status.st_mtime_ns))
+            member, position = read_header(directory, position, file)
+            name = member.name
+            need(name not in found, "it is in the ZIP twice", name)
+            begin = member.start - len(header(name.encode(), member.time, member.crc, member.size))
+            need(begin == offset, "it does not begin where the file before it ends", name)
+            need(moment in {None, member.time}, "it has another time than the files before it", name)
+            found[name], offset, moment = member, member.end, member.time
+    need((offset, position) == (start, len(directory)), "there are bytes in it that belong to no file", "ZIP")
+    return Bundle(path, found, state)
 
 
 # ---- signed notes and checkpoints (C2SP) ----------------------------------------------------------------------------
@@ -468,14 +424,12 @@ class Checkpoint(NamedTuple):
 
 def parse_key(vkey: str) -> Key:
     """The key of a vkey, `<name>+<id>+<base64>`. The id follows from name and key, so that slips are noticed."""
-    parts = vkey.strip().split("+", 2)
-    if len(parts) < 3 or vkey.startswith("PRIVATE+KEY+"):
-        raise Refused("it is no vkey, <name>+<id>+<base64>; or a private key, which is to be kept secret")
-    name, number_, encoded = parts
-    public = unbase64(encoded, 33)
-    id_ = sha256(name.encode(), b"\n", public)[:4]
-    if name.split() != [name] or public[0] != 1 or id_.hex() != number_:
-        raise Refused("it is no vkey of a key of Ed25519, or one with a slip in it")
+    name, _, rest = vkey.strip().partition("+")
+    number, _, encoded = rest.partition("+")
+    public = unbase64(encoded)
+    id_ = hashlib.sha256(name.encode() + b"\n" + public).digest()[:4]
+    is_key = name.split() == [name] and id_.hex() == number and len(public) == 33 and public[0] == 1
+    need(is_key, "it is no vkey of a key of Ed25519, <name>+<id>+<base64>, or there is a slip in it")
     check_point(public[1:])
     return Key(name, id_, public[1:])
 
@@ -483,54 +437,39 @@ def parse_key(vkey: str) -> Key:
 def check_point(public: bytes) -> None:
     """Refuse what is no public key, and the few points for which anybody can make signatures (RFC 8032, 5.1.3).
 
-    A point is written as its y (and a sign). It is on the curve if (y^2 - 1) / (d y^2 + 1) is a square. Eight of all
+    A point is written as its y, with a sign. It is on the curve if (y^2 - 1) / (d y^2 + 1) is a square. Eight of all
     points have a small order; these are their y.
     """
     p = 2**255 - 19
     d = -121665 * pow(121666, -1, p) % p
     y = int.from_bytes(public, "little") & (2**255 - 1)
-    of_order_8 = int.from_bytes(
-        bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
-    )
+    of_order_8 = 0x5FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
     is_on_curve = pow((y * y - 1) * (d * y * y + 1), (p - 1) // 2, p) == 1
-    if y >= p or y in {0, 1, p - 1, of_order_8, p - of_order_8} or not is_on_curve:
-        raise Refused("it is no sound key of Ed25519")
+    is_small = y in {0, 1, p - 1, of_order_8, p - of_order_8}
+    need(y < p and is_on_curve and not is_small, "it is no sound key of Ed25519")
 
 
-class Note(NamedTuple):
-    """A signed note: which of the keys signed it, the lines of its text, and how many signatures it has."""
-
-    signer: Key
-    lines: list[str]
-    signatures: int
-
-
-def open_note(data: bytes, keys: Sequence[Key]) -> Note:
-    """A note that one of the keys signed. Every signature by one of them must verify; others are not looked at."""
-    try:
-        whole = data.decode()
-    except ValueError:
-        raise Refused("it is no signed note: it is not UTF-8") from None
+def open_note(data: bytes, keys: Sequence[Key]) -> tuple[Key, list[str], int]:
+    """Which of the keys signed a note, its lines, and how many signatures it has: those by the keys all verify."""
+    need(len(data) <= MAX_NOTE, f"it has more than {MAX_NOTE} bytes")
+    whole = data.decode(errors="replace")
     body, empty_line, below = whole.rpartition("\n\n")
     lines = below.split("\n", MAX_SIGNATURES + 1)
-    if not empty_line or lines.pop() or re.search("[\0-\t\x0b-\x1f]", whole):
-        raise Refused("it is no signed note, a text and below it some signatures")
-    if len(data) > MAX_NOTE or len(lines) > MAX_SIGNATURES:
-        raise Refused(f"it has more than {MAX_NOTE} bytes or {MAX_SIGNATURES} signatures")
+    is_note = empty_line and lines.pop() == "" and whole.encode() == data and not re.search("[\0-\t\x0b-\x1f]", whole)
+    need(is_note, f"it is no signed note, a text and below it up to {MAX_SIGNATURES} signatures")
     signers: list[Key] = []
     for line in lines:
-        match = re.fullmatch(r"\u2014 ([^\s+]+) (\S+)", line)
-        blob = unbase64(match[2]) if match else b""
-        if match is None or len(blob) < 5:
+        match = re.fullmatch("\N{EM DASH} ([^\\s+]+) ([^\\s]{8,})", line)
+        if match is None:
             raise Refused(f"{shown(line)} is no signature")
+        blob = unbase64(match[2])
         for key in keys:
             if (key.name, key.id) == (match[1], blob[:4]):
                 check_signature(key, blob[4:], f"{body}\n".encode())
                 signers.append(key)
-    if not signers:
-        known = ", ".join(f"{key.name}+{key.id.hex()}" for key in keys)
-        raise Refused(f"it is not signed by {known}, the key that it should be signed by")
-    return Note(signers[0], body.split("\n"), len(lines))
+    known = ", ".join(f"{key.name}+{key.id.hex()}" for key in keys)
+    need(signers, f"it is not signed by {known}, as it must be")
+    return signers[0], body.split("\n"), len(lines)
 
 
 def check_signature(key: Key, signature: bytes, signed: bytes) -> None:
@@ -543,19 +482,17 @@ def check_signature(key: Key, signature: bytes, signed: bytes) -> None:
 
 def open_checkpoint(data: bytes, keys: Sequence[Key]) -> Checkpoint:
     """The checkpoint in a note that a log signed."""
-    note = open_note(data, keys)
-    if len(note.lines) < 3 or note.lines[0] != note.signer.name or not all(note.lines[3:]):
-        raise Refused("it is signed, but it is no checkpoint of that log")
-    return Checkpoint(note.lines[0], number(canonical(note.lines[1].encode())), unbase64(note.lines[2], 32))
+    signer, lines, _ = open_note(data, keys)
+    is_checkpoint = len(lines) >= 3 and lines[0] == signer.name and all(lines[3:])
+    need(is_checkpoint, "it is signed, but it is no checkpoint of that log")
+    return Checkpoint(lines[0], check_form(canonical(lines[1].encode()), int), unbase64(lines[2], 32))
 
 
 # ---- the tree of all entries (RFC 6962) -----------------------------------------------------------------------------
 #
 # A tree of more than one leaf has two halves; left is the largest power of two below the number of leaves. The hash of
-# a tree is that of both halves' hashes; of one leaf, that of the entry. A *span* [low, high) is a half of a half of …
-# the whole. A proof is the hashes of some spans in an order that everybody knows; so it needs no names for them.
-
-Span: TypeAlias = tuple[int, int]
+# a tree is that of both halves' hashes; of one leaf, that of the entry. A *span* [low, high) is a half of a half ... of
+# the whole. A proof is the hashes of some spans in an order that everybody knows; so it need not name them.
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -601,64 +538,68 @@ def root_of(low: int, high: int, nodes: Mapping[Span, bytes]) -> bytes:
     return node_hash(root_of(low, middle, nodes), root_of(middle, high, nodes))
 
 
-def proven(spans: Sequence[Span], hashes: Sequence[Any]) -> dict[Span, bytes]:
+def proven(spans: Sequence[Span], hashes: Sequence[str]) -> dict[Span, bytes]:
     """The hashes of a proof, in base64, by the spans that they are of."""
-    if len(hashes) != len(spans):
-        raise Refused(f"there are {len(hashes)} hashes; a proof of this has {len(spans)}")
-    return {span: unbase64(text(one), 32) for span, one in zip(spans, hashes, strict=True)}
+    need(len(hashes) == len(spans), f"there are {len(hashes)} hashes; a proof of this has {len(spans)}")
+    return {span: unbase64(one, 32) for span, one in zip(spans, hashes, strict=True)}
 
 
-def check_included(entry: bytes, index: int, log: Checkpoint, hashes: Sequence[Any]) -> None:
+def check_included(entry: bytes, index: int, log: Checkpoint, hashes: Sequence[str]) -> None:
     """Refuse a proof that does not lead from this entry at that index to the log's root (section 2.1.1)."""
-    if not 0 <= index < log.size:
-        raise Refused(f"the log has no entry {index}: it has {log.size}")
+    need(0 <= index < log.size, f"the log has no entry {index}: it has {log.size}")
     nodes = proven(beside(0, log.size, index, index + 1), hashes)
     nodes[index, index + 1] = leaf_hash(entry)
-    if root_of(0, log.size, nodes) != log.root:
-        raise Refused(f"its proof does not lead from this entry, as entry {index}, to the root that the log has signed")
+    need(
+        root_of(0, log.size, nodes) == log.root,
+        f"its proof does not lead from it, as entry {index}, to the signed root",
+    )
 
 
-def check_consistent(old: Checkpoint, new: Checkpoint, hashes: Sequence[Any]) -> None:
+def check_consistent(old: Checkpoint, new: Checkpoint, hashes: Sequence[str]) -> None:
     """Refuse a proof that does not show the old tree to be the beginning of the new one (section 2.1.2).
 
     The last whole subtree of the old tree is one of the new tree as well. With what is beside it, it gives the new
     root; and with what of that is within the old tree, the old root.
     """
-    if not 0 < old.size <= new.size:
-        raise Refused(f"a log of {old.size} entries cannot have become one of {new.size}")
+    need(0 < old.size <= new.size, f"a log of {old.size} entries cannot have become one of {new.size}")
     start = old.size - (old.size & -old.size)
-    last_whole = (start, old.size)
     spans: list[Span] = []
     if old.size < new.size:
-        spans = beside(0, new.size, *last_whole)
+        spans = beside(0, new.size, start, old.size)
         if start > 0:
-            spans = [last_whole, *spans]
+            spans.insert(0, (start, old.size))
     nodes = proven(spans, hashes)
-    if last_whole not in nodes:  # then the old tree is one whole subtree; or both are the same
+    if not spans or start == 0:  # the old tree is the new one, or the last whole subtree: its hash is known
         nodes[0, old.size] = old.root
-    if root_of(0, old.size, nodes) != old.root or root_of(0, new.size, nodes) != new.root:
-        raise Refused("it does not show that the log has only grown: the roots do not follow from its hashes")
+    is_so = root_of(0, old.size, nodes) == old.root and root_of(0, new.size, nodes) == new.root
+    need(is_so, "it does not show that the log has only grown: the roots do not follow from its hashes")
 
 
 # ---- entries of the log ---------------------------------------------------------------------------------------------
 
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-IDENTITY = re.compile(UUID)
 COMMITMENT = '(?:"([0-9a-f]{64})"|null)'
 LEAF = re.compile(
     rf'{{"delivery":{COMMITMENT},"event":{COMMITMENT},"facts":({{.*}}),"id":"({UUID})",'
     r'"kind":"([a-z]+(?:_[a-z]+)*)","logged_at":"([0-9T:.Z-]{27})","v":1}',
     re.DOTALL,
 )
-RECEIVED, RECEIVED_AT = '"received_at":"', re.compile('"received_at":"([0-9T:.Z-]{27})"')
-ELSEWHERE = "*"
+RECEIVED = re.compile('"received_at":"([0-9T:.Z-]{27})"')
+TALLY: dict[str, Any] = {
+    "counts": {**dict.fromkeys((*OUTCOMES, "deliveries"), int), "refused": ANYTHING},
+    "from": TIME,
+    "incomplete": bool,
+    "process": ANYTHING,
+    "source": str,
+    "until": TIME,
+}
 
 
 class Leaf(NamedTuple):
     """An entry of the log: its commitments, in hex, and what it says openly.
 
     `facts` is JSON. Most entries have the same facts as others but for when they were received. So that they need be
-    read only once, that time is taken out of the JSON, where `ELSEWHERE` is in its place, and is in `received_at`.
+    read only once, that time is taken out of the JSON, where `*` is in its place, and is in `received_at`.
     """
 
     delivery: str | None
@@ -669,93 +610,75 @@ class Leaf(NamedTuple):
     kind: str
     logged_at: str
 
-    def all_facts(self) -> dict[str, Any]:
-        """What the facts say."""
-        said = facts_of(self.facts)
-        return said if self.received_at is None else {**said, "received_at": self.received_at}
-
-    def is_event(self) -> bool:
-        """Whether something happened to an item: a notice of it, or an answer that had an effect."""
-        if self.kind == "attempt":
-            return facts_of(self.facts).get("effect") is not None
-        return self.kind in {"revocation", "context"}
-
-
-def facts_of(facts: str) -> dict[str, Any]:
-    """What facts say; those that are not very long are remembered."""
-    return remembered_facts(facts) if len(facts) <= 1024 else members(canonical(facts.encode()))
-
-
-@lru_cache(4096)
-def remembered_facts(facts: str) -> dict[str, Any]:
-    """What facts say."""
-    return members(canonical(facts.encode()))
-
 
 def read_leaf(entry: bytes) -> Leaf:
     """What an entry says, if it is spelled as it must be."""
-    try:
-        match = LEAF.fullmatch(entry.decode())
-    except ValueError:
-        match = None
+    match = LEAF.fullmatch(entry.decode(errors="replace"))
     if match is None or not is_time(match[6]) or len(entry) > MAX_ENTRY:
         raise Refused("it is no leaf as docs/log-format.md has it")
     delivery, event, facts, id_, kind, logged_at = match.groups()
-    if facts.count(RECEIVED) == 1 and (received := RECEIVED_AT.search(facts)):
-        shared = facts[: received.start(1)] + ELSEWHERE + facts[received.end(1) :]
-        if facts_of(shared).get("received_at") == ELSEWHERE:  # else it is the member of another object
+    received = RECEIVED.search(facts)
+    if received is not None and facts.count('"received_at":"') == 1:
+        shared = facts[: received.start(1)] + "*" + facts[received.end(1) :]
+        if facts_of(shared).get("received_at") == "*":  # else it is the member of another object
             return Leaf(delivery, event, shared, received[1], id_, kind, logged_at)
     facts_of(facts)
     return Leaf(delivery, event, facts, None, id_, kind, logged_at)
 
 
-def identity(value: Any) -> str:
-    """The id of an entry."""
-    if not IDENTITY.fullmatch(text(value)):
-        raise Refused(f"{shown(value)} is no id of an entry")
-    return value
+def facts_of(facts: str) -> dict[str, Any]:
+    """What facts say; those that are not very long are remembered."""
+    return remembered_facts(facts) if len(facts) <= 1024 else canonical(facts.encode())
 
 
-class Statement(NamedTuple):
-    """What the entry at `index` says of the one with that id: a state of its cross-check, or what of it was erased."""
+@lru_cache(4096)
+def remembered_facts(facts: str) -> dict[str, Any]:
+    """What facts say."""
+    return canonical(facts.encode())
 
-    id: str
-    index: int
-    state: str | None
-    erased: str | None
-    """`all`, or `delivery`."""
+
+def is_event(leaf: Leaf) -> bool:
+    """Whether something happened to an item: a notice of it, or an answer that had an effect."""
+    if leaf.kind == "attempt":
+        return facts_of(leaf.facts).get("effect") is not None
+    return leaf.kind in {"revocation", "context"}
+
+
+Statement: TypeAlias = tuple[str, int, str]
+"""The id of an entry; the index of a later one, and what that says of it: one of `STATES`, or what of it was erased."""
 
 
 def statements(leaf: Leaf, index: int) -> list[Statement]:
-    """What a leaf says of other entries."""
-    if leaf.kind == "cross_check":
-        facts = leaf.all_facts()
-        if facts.get("state") not in STATES:
-            raise Refused(f"{shown(facts.get('state'))} is no state of a cross-check")
-        return [Statement(identity(facts.get("first")), index, facts["state"], None)]
-    if leaf.kind == "erasure":
-        facts = leaf.all_facts()
-        if facts.get("state") not in {"all", "delivery"}:
-            raise Refused(f"{shown(facts.get('state'))} is nothing that an erasure takes away")
-        return [Statement(identity(one), index, None, facts["state"]) for one in array(facts.get("ids"))]
-    return []
+    """What the leaf at that index says of others."""
+    if leaf.kind not in {"cross_check", "erasure"}:
+        return []
+    facts = facts_of(leaf.facts)
+    ids: Any = [facts.get("first")] if leaf.kind == "cross_check" else facts.get("ids")
+    known = STATES if leaf.kind == "cross_check" else ("all", "delivery")
+    what: Any = facts.get("state")
+    need(what in known, f"its state is {shown(what)}, and must be one of {', '.join(known)}")
+    for id_ in check_form(ids, [str]):
+        need(re.fullmatch(UUID, id_), f"{shown(id_)} is no id of an entry")
+    return [(id_, index, what) for id_ in ids]
 
 
 @dataclass
 class Statements:
-    """What is said of entries, by their id; entries that say so come in their order."""
+    """What is said of entries, by their id. Those that say so are added in their order.
+
+    There may be millions. So of cross-checks only the last is kept, as one number: five times its index, and the
+    number of its state. Of erasures, the index and what it took away.
+    """
 
     told: dict[str, int] = field(default_factory=dict[str, int])
-    """The last cross-check: five times its index, plus the number of its state. (There may be millions.)"""
     gone: dict[str, list[tuple[int, str]]] = field(default_factory=dict[str, list[tuple[int, str]]])
-    """The erasures: their index, and what they took away."""
 
-    def add(self, said: Statement) -> None:
-        """One more."""
-        if said.state is not None:
-            self.told[said.id] = said.index * len(STATES) + STATES.index(said.state)
-        if said.erased is not None:
-            self.gone.setdefault(said.id, []).append((said.index, said.erased))
+    def add(self, said: Sequence[Statement]) -> None:
+        for id_, index, what in said:
+            if what in STATES:
+                self.told[id_] = index * len(STATES) + STATES.index(what)
+            else:
+                self.gone.setdefault(id_, []).append((index, what))
 
     def standing(self, id_: str) -> tuple[str | None, int | None]:
         """State and index of the last cross-check."""
@@ -767,37 +690,28 @@ class Statements:
         return [index for index, what in self.gone.get(id_, ()) if what == "all" or not wholly]
 
 
-class Tally(NamedTuple):
-    """What came from a source in some time, by what became of it."""
-
-    source: str
-    start: str
-    end: str
-    is_incomplete: bool
-    numbers: dict[str, int]
-    refused: dict[str, int]
-
-
-def read_tally(facts: dict[str, Any]) -> Tally:
-    """A tally, whose numbers add up."""
-    said = members(facts, "counts", "from", "incomplete", "process", "source", "until")
-    counts = members(said["counts"], *OUTCOMES, "deliveries", "refused")
-    numbers = {name: number(counts[name]) for name in (*OUTCOMES, "deliveries")}
-    refused = {name: number(one) for name, one in members(counts["refused"]).items()}
-    parts = sum(numbers[name] for name in OUTCOMES) + sum(refused.values())
-    if numbers["deliveries"] != parts:
-        raise Refused(f"it counts {numbers['deliveries']} deliveries, and tells what became of {parts}")
-    source, start, end = text(said["source"]), time(said["from"]), time(said["until"])
-    return Tally(source, start, end, boolean(said["incomplete"]), numbers, refused)
+def read_tally(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a tally says, whose numbers add up."""
+    check_form(facts, TALLY)
+    counts: dict[str, Any] = facts["counts"]
+    need(isinstance(counts["refused"], dict), "what it refused is no object")
+    numbers = [check_form(one, int) for one in counts["refused"].values()]
+    parts = sum(numbers) + sum(counts[name] for name in OUTCOMES)
+    need(
+        counts["deliveries"] == parts, f"it counts {counts['deliveries']} deliveries, and tells what became of {parts}"
+    )
+    return facts
 
 
 # ---- what events say, and events.csv --------------------------------------------------------------------------------
 
 
-def cell(value: str | None) -> str:
-    """A text as RFC 4180 has it, and none that a spreadsheet takes for a formula."""
-    if not value:
+def cell(value: Any) -> str:
+    """A text, or null, as RFC 4180 has it, and none that a spreadsheet takes for a formula."""
+    if value is None or value == "":
         return ""
+    if not isinstance(value, str):
+        raise Refused(f"it says {shown(value)} where a text must be")
     if value[0] in "=+-@\t\r":
         value = f"'{value}"
     if "," in value or '"' in value or "\r" in value or "\n" in value:
@@ -805,7 +719,7 @@ def cell(value: str | None) -> str:
     return value
 
 
-def flag(value: bool | None) -> str:
+def flag(*, value: bool | None) -> str:
     """True, false or nothing."""
     return "" if value is None else str(value).lower()
 
@@ -827,51 +741,51 @@ class EventFacts(NamedTuple):
 def event_facts(facts: str) -> EventFacts:
     """What the facts of an event say."""
     said = facts_of(facts)
-    origin = [text_or_null(said.get(name)) for name in COLUMNS[5:11]]
-    test = None if said.get("test") is None else boolean(said["test"])
-    breaches = [] if said.get("breaches") is None else [text(code) for code in array(said["breaches"])]
+    texts, breaches, test = [said.get(name) for name in OF_FACTS], said.get("breaches"), said.get("test")
+    form = [(NULL, [str]), (NULL, bool), str, (NULL, str)]
+    for value, its_form in zip((breaches, test, said.get("provider"), said.get("received_at")), form, strict=True):
+        check_form(value, its_form)
     return EventFacts(
-        provider=text(said.get("provider")),
-        effect=text_or_null(said.get("effect")),
-        breaches=frozenset(breaches),
+        provider=said["provider"],
+        effect=said.get("effect"),
+        breaches=frozenset(breaches or ()),
         is_test=test is True,
-        received_at=text_or_null(said.get("received_at")),
-        origin=",".join(map(cell, origin)),
-        breaches_cell=cell(" ".join(breaches)),
-        test_cell=flag(test),
+        received_at=said.get("received_at"),
+        origin=",".join(map(cell, texts)),
+        breaches_cell=cell(" ".join(breaches or ())),
+        test_cell=flag(value=test),
     )
 
 
-class Told(NamedTuple):
+def received_at(leaf: Leaf) -> str | None:
+    """When an event was received."""
+    return event_facts(leaf.facts).received_at if leaf.received_at is None else leaf.received_at
+
+
+ERASED = (None, "," * 8)
+
+
+def read_event(data: bytes) -> tuple[str | None, str]:
     """What an event's own data say: when it occurred; and the cells `item_type` to `reason` of events.csv."""
-
-    occurred_at: str | None
-    cells: str
-
-
-ERASED = Told(None, "," * 8)
-
-
-def read_event(data: bytes) -> Told:
-    """What the data say that an event's leaf commits to."""
-    said = members(canonical(data))
-    item: dict[str, Any] = {} if said.get("item") is None else members(said["item"], "id", "type")
-    texts = [text_or_null(item.get(name)) for name in ("type", "id")]
-    texts += [text_or_null(said.get(name)) for name in EVENT_TEXTS]
-    return Told(said.get("occurred_at"), ",".join(map(cell, texts)))
+    need(data.startswith(b"{"), "it is no object")
+    said = canonical(data)
+    item: dict[str, Any] = said.get("item") if isinstance(said.get("item"), dict) else {}
+    is_item = said.get("item") is None or item.keys() == {"id", "type"}
+    need(is_item, "its item is no object with the members id and type")
+    texts = [item.get("type"), item.get("id"), *map(said.get, OF_EVENT)]
+    return said.get("occurred_at"), ",".join(map(cell, texts))
 
 
 def check_delivery(data: bytes) -> None:
     """Refuse what is not canonical JSON of a delivery: its body in base64, and headers. The body is the larger part."""
     head, middle = b'{"body":"', b'","headers":'
     body, found, rest = data.removeprefix(head).partition(middle)
-    if not data.startswith(head) or not found or not rest.endswith(b"}"):
-        raise Refused("it is no delivery, which has a body and headers")
+    is_delivery = data.startswith(head) and found and rest[:1] == b"{" and rest.endswith(b"}}")
+    need(is_delivery, "it is no delivery, which has a body and headers")
     check_base64(body)
-    for name, value in members(canonical(rest[:-1])).items():
-        if not name or name != name.lower():
-            raise Refused(f"the name of the header {shown(name)} is not in lower case")
-        text(value)
+    for name, value in canonical(rest[:-1]).items():
+        need(name and name == name.lower(), "the name of a header is not in lower case")
+        need(isinstance(value, str), "the value of a header is no text")
 
 
 INNER, OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
@@ -898,20 +812,21 @@ class Piece(NamedTuple):
 class Lines:
     """The lines of some pieces, without their newlines. It knows which line is the current one."""
 
-    def __init__(self, bundle: Bundle, pieces: Sequence[Piece], name: str) -> None:
-        self.bundle, self.pieces, self.name = bundle, pieces, name
-        self.current = 0
-        self.counts = [0] * len(pieces)
+    def __init__(self, bundle: Bundle, name: str, pieces: Sequence[Piece] | None = None) -> None:
+        member = bundle.members.get(name)
+        whole = [] if member is None else [Piece(member, member.start, member.end)]
+        self.bundle, self.name, self.pieces = bundle, name, whole if pieces is None else pieces
+        self.current, self.counts = 0, [0] * len(self.pieces)
 
     def __iter__(self) -> Iterator[bytes]:
         with self.bundle.path.open("rb") as file:
-            for number_, (_, position, end) in enumerate(self.pieces):
-                self.current = number_
+            for number, (_, position, end) in enumerate(self.pieces):
+                self.current = number
                 file.seek(position)
                 while position < end:
                     line = file.readline(min(MAX_LINE, end - position))
-                    self.counts[self.current] += 1
-                    if not line.endswith(b"\n"):  # and only then work out which line it is
+                    self.counts[number] += 1
+                    if not line.endswith(b"\n"):  # only now is it worth knowing which line it is
                         raise Wrong(self.place(), "it does not end in a newline, or is too long")
                     position += len(line)
                     yield line[:-1]
@@ -920,8 +835,9 @@ class Lines:
         """The name of the current line, or of one after it; that of the entry at that index, if it is told."""
         name, line = self.name, after
         if self.pieces:
-            (name, begin, *_), start, _ = self.pieces[self.current]
-            line += self.counts[self.current] + sum(one.count(b"\n") for one in self.bundle.blocks(begin, start))
+            member, start, _ = self.pieces[self.current]
+            name = member.name
+            line += self.counts[self.current] + sum(one.count(b"\n") for one in self.bundle.blocks(member.start, start))
         return f"{name} line {line}" + ("" if index is None else f" (entry {index})")
 
 
@@ -979,7 +895,7 @@ class Question:
     basis: str
     since: str
     until: str
-    providers: frozenset[str] | None
+    providers: Sequence[str] | None
     tests: bool
     start: int
     first: int
@@ -1004,8 +920,8 @@ class Question:
         """
         if self.basis == "logged" and leaf.logged_at >= self.until:
             return ""
-        if not leaf.is_event():
-            return EXCLUDED.get(leaf.kind, "")
+        if not is_event(leaf):
+            return {"quarantine": "quarantined", "mismatch": "mismatches"}.get(leaf.kind, "")
         facts = event_facts(leaf.facts)
         if facts.is_test and not self.tests:
             return "tests"
@@ -1015,11 +931,6 @@ class Question:
             return None
         moment = leaf.logged_at if self.basis == "logged" else received_at(leaf)
         return None if self.when(moment) == "inside" else "outside"
-
-
-def received_at(leaf: Leaf) -> str | None:
-    """When an event was received."""
-    return event_facts(leaf.facts).received_at if leaf.received_at is None else leaf.received_at
 
 
 @dataclass(frozen=True)
@@ -1036,64 +947,52 @@ class Task:
             file.seek(chunk.place)
             for index in range(chunk.low, chunk.high):
                 size = int.from_bytes(file.read(2), "big")
-                entry = file.read(size)
-                need(ENTRIES, len(entry) == size, "it ends within an entry")
-                yield index, entry
+                yield index, file.read(size)
 
 
-class Surveyed(NamedTuple):
+@dataclass
+class Surveyed:
     """What the entries of a chunk show by themselves."""
 
     chunk: Chunk
-    nodes: dict[Span, bytes]
-    """Hashes that make up the chunk's part of the tree."""
-    fault: tuple[str, str] | None
-    """The first entry that is wrong, and why; what follows goes as far as that."""
-    first_logged: str
-    last_logged: str
-    before: int
-    """How many were logged before the period."""
-    beyond: int | None
-    """The first that was logged when it was over."""
-    said: list[Statement]
-    tallies: list[Tally]
+    nodes: dict[Span, bytes] = field(default_factory=dict[Span, bytes])  # its part of the tree
+    fault: tuple[str, str] | None = None  # the first entry that is wrong, and why; nothing after it is looked at
+    times: tuple[str, str] = "", ""  # when the first and the last were logged
+    before: int = 0  # how many were logged before the period
+    beyond: int | None = None  # the first that was logged when it was over
+    said: list[Statement] = field(default_factory=list[Statement])
+    tallies: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 def survey(task: Task, chunk: Chunk) -> Surveyed:
     """Look at the entries of a chunk alone."""
-    question = task.question
-    hashes: list[bytes] = []
-    times: list[str] = []
-    said: list[Statement] = []
-    tallies: list[Tally] = []
-    fault: tuple[str, str] | None = None
+    found, hashes, times = Surveyed(chunk), list[bytes](), list[str]()
     for index, entry in task.entries(chunk):
         hashes.append(leaf_hash(entry))
-        if fault is not None:
+        if found.fault is not None:
             continue
         try:
             leaf = read_leaf(entry)
             if times and leaf.logged_at < times[-1]:
                 raise Refused(f"it was logged at {leaf.logged_at}, before the one that it follows")
             if leaf.kind == "tally":
-                tallies.append(read_tally(leaf.all_facts()))
-            said += statements(leaf, index)
-            if index >= question.first:
-                question.why_not(leaf)
+                found.tallies.append(read_tally(facts_of(leaf.facts)))
+            found.said += statements(leaf, index)
+            if index >= task.question.first:
+                task.question.why_not(leaf)  # to know that it can be told
             times.append(leaf.logged_at)
         except Refused as error:
-            fault = f"{ENTRIES} entry {index}", str(error)
+            found.fault = f"{ENTRIES} entry {index}", str(error)
+    found.nodes = {(index, index + 1): one for index, one in enumerate(hashes, chunk.low)}
     if len(hashes) == CHUNK:
         while len(hashes) > 1:
             hashes = [node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
-        nodes = {(chunk.low, chunk.high): hashes[0]}
-    else:
-        nodes = {(chunk.low + number, chunk.low + number + 1): one for number, one in enumerate(hashes)}
-    before = bisect_left(times, question.since)
-    over = bisect_left(times, question.until)
-    beyond = chunk.low + over if over < len(times) else None
-    first, last = (times[0], times[-1]) if times else ("", "")
-    return Surveyed(chunk, nodes, fault, first, last, before, beyond, said, tallies)
+        found.nodes = {(chunk.low, chunk.high): hashes[0]}
+    if times:
+        found.times = times[0], times[-1]
+        found.before, over = bisect_left(times, task.question.since), bisect_left(times, task.question.until)
+        found.beyond = chunk.low + over if over < len(times) else None
+    return found
 
 
 class Kind(NamedTuple):
@@ -1108,20 +1007,17 @@ class Kind(NamedTuple):
     is_erased: bool
 
 
-class Checked(NamedTuple):
+@dataclass
+class Checked:
     """What the events of a chunk come to."""
 
     chunk: Chunk
-    kinds: Counter[Kind]
-    reasons: Counter[str]
-    """Why others are not among the events."""
-    indexes: list[int]
-    named: set[int]
-    """Entries from the range's end on that the lines name."""
-    payloads: dict[str, int]
-    """By its name, how many lines of a file."""
-    csv: tuple[int, str]
-    """How long the chunk's part of events.csv is, and its SHA-256."""
+    kinds: Counter[Kind] = field(default_factory=Counter[Kind])
+    reasons: Counter[str] = field(default_factory=Counter[str])  # why others are not among the events
+    indexes: list[int] = field(default_factory=list[int])
+    named: set[int] = field(default_factory=set[int])  # entries from the range's end on that the lines name
+    payloads: dict[str, int] = field(default_factory=dict[str, int])  # how many lines of which file
+    csv: tuple[int, str] = 0, ""  # how long its part of events.csv is, and its SHA-256
 
 
 def check_events(task: Task, chunk: Chunk) -> Checked:
@@ -1133,77 +1029,68 @@ class EventCheck:
     """The entries of a chunk, and beside them the lines of its events and of their payloads."""
 
     def __init__(self, task: Task, chunk: Chunk) -> None:
-        self.task, self.chunk, self.question, self.said = task, chunk, task.question, task.said
-        folder = [one for one in task.bundle.members.values() if one.name.startswith("payloads/")]
-        self.lines = Lines(task.bundle, self._pieces([task.bundle.members[EVENTS]]), EVENTS)
-        self.payloads = Lines(task.bundle, self._pieces(folder), "payloads/000000.jsonl")
-        self.kinds, self.reasons = Counter[Kind](), Counter[str]()
-        self.indexes: list[int] = []
-        self.named: set[int] = set()
-        self.rows: list[str] = []
+        self.task, self.question, self.said = task, task.question, task.said
+        self.found, self.rows = Checked(chunk), list[str]()
+        payloads = [one for one in task.bundle.members.values() if one.name.startswith("payloads/")]
+        self.lines = Lines(task.bundle, EVENTS, self.pieces([task.bundle.members[EVENTS]]))
+        self.payloads = Lines(task.bundle, "payloads/000000.jsonl", self.pieces(payloads))
 
-    def _pieces(self, files: Sequence[Member]) -> list[Piece]:
+    def pieces(self, files: Sequence[Member]) -> list[Piece]:
         """The lines that are about this chunk, so that those of all chunks together are all lines."""
-        found: list[Piece] = []
-        question, chunk = self.question, self.chunk
+        found, chunk = list[Piece](), self.found.chunk
         with self.task.bundle.path.open("rb") as file:
             for member in files:
-                start = member.start if chunk.low == question.start else find_line(file, member, chunk.low)
-                end = member.end if chunk.high == question.end else find_line(file, member, chunk.high)
-                need(member.name, start <= end, "its lines are not in the order of the entries")
-                if start < end or len(files) == 1:
-                    found.append(Piece(member, start, end))
-        return found
+                start = member.start if chunk.low == self.question.start else find_line(file, member, chunk.low)
+                end = member.end if chunk.high == self.question.end else find_line(file, member, chunk.high)
+                need(start <= end, "its lines are not in the order of the entries", member.name)
+                found.append(Piece(member, start, end))
+        return [one for one in found if one.start < one.end] or found[:1]
 
     def run(self) -> Checked:
         """All of it."""
-        each_line, each_payload = iter(self.lines), iter(self.payloads)
+        found, each_line, each_payload = self.found, iter(self.lines), iter(self.payloads)
         line = next(each_line, None)
-        for index, entry in self.task.entries(self.chunk):
+        for index, entry in self.task.entries(found.chunk):
             if index < self.question.first:
                 continue
             leaf = read_leaf(entry)
             reason = self.question.why_not(leaf)
             if reason is None and self.question.basis == "occurred" and (line is None or stated_index(line) != index):
-                self._check_left_out(index, leaf)
+                erasures = self.said.erasures(leaf.id, wholly=True)
+                why = "it was erased, so that nobody can say when it occurred, and must be here; it was left out"
+                need(not erasures, why, f"{EVENTS} (entry {index})")
                 reason = "outside"
             if reason is not None:
-                self.reasons[reason] += 1
+                found.reasons[reason] += 1
                 continue
             if line is None:
                 raise Wrong(self.lines.place(index, after=1), "the line of this event is not there: it was left out")
             try:
-                told, erased_by = self._event(index, entry, leaf, line)
+                occurred_at, cells, erased_by = self.check_line(index, entry, leaf, line)
             except Refused as error:
                 raise Wrong(self.lines.place(index), str(error)) from None
             payload = next(each_payload, None)
             if payload is None:
-                raise Wrong(self.payloads.place(index, after=1), "the line of this event is not there")
+                raise Wrong(self.payloads.place(index, after=1), "the line of this event is not there: it was left out")
             try:
-                delivery_erased_by = self._payload(index, leaf, payload)
+                delivery_erased_by = self.check_payload(index, leaf, payload)
             except Refused as error:
                 raise Wrong(self.payloads.place(index), str(error)) from None
-            self._count(index, leaf, told, erased_by, delivery_erased_by)
+            self.count(index, leaf, occurred_at, cells, erased_by, delivery_erased_by)
             line = next(each_line, None)
         if line is not None:
             raise Wrong(self.lines.place(stated_index(line)), "it is of no event that belongs here")
-        if (payload := next(each_payload, None)) is not None:
+        payload = next(each_payload, None)
+        if payload is not None:
             raise Wrong(self.payloads.place(stated_index(payload)), "it is of no event that belongs here")
+        for (member, _, _), count in zip(self.payloads.pieces, self.payloads.counts, strict=True):
+            found.payloads[member.name] = count
         rows = "".join(self.rows).encode()
-        counts = {
-            piece.member.name: count for piece, count in zip(self.payloads.pieces, self.payloads.counts, strict=True)
-        }
-        csv = len(rows), hashlib.sha256(rows).hexdigest()
-        return Checked(self.chunk, self.kinds, self.reasons, self.indexes, self.named, counts, csv)
+        found.csv = len(rows), hashlib.sha256(rows).hexdigest()
+        return found
 
-    def _check_left_out(self, index: int, leaf: Leaf) -> None:
-        """On the basis `occurred`, an event may be outside of the period; unless nobody can say when it was."""
-        erasures = self.said.erasures(leaf.id, wholly=True)
-        why = "it was erased, so that nobody can say when it occurred, and must be here; it was left out"
-        need(f"{EVENTS} (entry {index})", not erasures, why)
-
-    def _event(self, index: int, entry: bytes, leaf: Leaf, line: bytes) -> tuple[Told, int | None]:
-        """What a line of events.jsonl tells, and the erasure that it names."""
+    def check_line(self, index: int, entry: bytes, leaf: Leaf, line: bytes) -> tuple[str | None, str, int | None]:
+        """Compare a line of events.jsonl. Gives what the event's data say, and the erasure that the line names."""
         state, told_by = self.said.standing(leaf.id)
         erasures = self.said.erasures(leaf.id, wholly=True)
         stands = b'"stands":{"cross_check":null,"entry":null}}'
@@ -1212,82 +1099,75 @@ class EventCheck:
         middle = b',"index":%d,"leaf":%b,"salt":' % (index, entry)
         for by in erasures:
             if line == b'{"erased":true,"erased_by":%d,"event":null%bnull,%b' % (by, middle, stands):
-                return ERASED, by
+                return *ERASED, by
         # All but the event's data has a known length. So the line is taken apart, and must be what its parts make up.
-        head, end = b'{"erased":false,"erased_by":null,"event":', b'",' + stands
-        salt_at = len(line) - len(end) - 44
-        data = line[len(head) : max(salt_at - 1 - len(middle), 0)]
-        salt = line[max(salt_at, 0) : max(salt_at, 0) + 44]
-        if erasures or line != head + data + middle + b'"' + salt + end:
-            raise Refused(self._why_not_the_line(line, index, erasures, entry, stands))
-        if commitment(unbase64(salt, 32), b"event", data) != leaf.event:
-            raise Refused("its event and salt do not give what its entry commits to: it was changed")
-        told = read_event(data)
-        if self.question.basis == "occurred" and self.question.when(told.occurred_at) != "inside":
-            raise Refused("it did not occur in the period")
-        return told, None
+        head, middle, end = b'{"erased":false,"erased_by":null,"event":', middle + b'"', b'",' + stands
+        data, salt = taken_apart(line, head, middle, end)
+        if erasures or line != head + data + middle + salt + end:
+            raise Refused(why_not_the_line(line, index, erasures, entry, stands))
+        is_so = commitment(unbase64(salt, 32), b"event", data) == leaf.event
+        need(is_so, "its event and salt do not give what its entry commits to: it was changed")
+        occurred_at, cells = read_event(data)
+        if self.question.basis == "occurred":
+            need(self.question.when(occurred_at) == "inside", "it did not occur in the period")
+        return occurred_at, cells, None
 
-    def _payload(self, index: int, leaf: Leaf, line: bytes) -> int | None:
-        """Compare a line of payloads; the erasure that it names."""
+    def check_payload(self, index: int, leaf: Leaf, line: bytes) -> int | None:
+        """Compare a line of payloads. Gives the erasure that it names."""
         erasures = self.said.erasures(leaf.id, wholly=False)
         for by in erasures:
             if line == b'{"delivery":null,"erased_by":%d,"index":%d,"salt":null}' % (by, index):
                 return by
         head, middle, end = b'{"delivery":', b',"erased_by":null,"index":%d,"salt":"' % index, b'"}'
-        salt_at = len(line) - len(end) - 44
-        data = line[len(head) : max(salt_at - len(middle), 0)]
-        salt = line[max(salt_at, 0) : max(salt_at, 0) + 44]
+        data, salt = taken_apart(line, head, middle, end)
         if erasures or line != head + data + middle + salt + end:
-            raise Refused(self._why_not_the_line(line, index, erasures))
-        if commitment(unbase64(salt, 32), b"delivery", data) != leaf.delivery:
-            raise Refused("its delivery and salt do not give what its entry commits to: it was changed")
+            raise Refused(why_not_the_line(line, index, erasures))
+        is_so = commitment(unbase64(salt, 32), b"delivery", data) == leaf.delivery
+        need(is_so, "its delivery and salt do not give what its entry commits to: it was changed")
         check_delivery(data)
         return None
 
-    def _why_not_the_line(
-        self, line: bytes, index: int, erasures: Sequence[int], entry: bytes = b"", stands: bytes = b""
-    ) -> str:
-        """In words, what is wrong with a line that is not the one that there can be."""
-        stated = stated_index(line)
-        if stated is None:
-            return "it is no line of an event"
-        if stated != index:
-            return f"the line of entry {index} belongs here, and it is of entry {stated}: left out, added or swapped"
-        names_erasure = b'"erased_by":null,"' not in line
-        if erasures and not names_erasure:
-            return f"entry {index} was erased by entry {erasures[0]}, and its text is here"
-        if erasures:
-            return f"it names another erasure than entry {erasures[0]}, which erased it, or is spelled otherwise"
-        if names_erasure:
-            return f"it says that entry {index} was erased, and no entry here says so"
-        if entry not in line:
-            return f"its leaf is not entry {index} of {ENTRIES}"
-        if not line.endswith(stands):
-            return f"how it stands is not what the log says last of it: {stands[9:-1].decode()}"
-        return "it has another spelling, or other members, than such a line has"
-
-    def _count(self, index: int, leaf: Leaf, told: Told, erased_by: int | None, delivery_erased_by: int | None) -> None:
-        question, facts = self.question, event_facts(leaf.facts)
+    def count(
+        self, index: int, leaf: Leaf, occurred_at: str | None, cells: str, erased_by: int | None, gone_by: int | None
+    ) -> None:
+        """Count an event, and write its row of events.csv."""
+        question, found, facts = self.question, self.found, event_facts(leaf.facts)
         state, told_by = self.said.standing(leaf.id)
-        self.named.update(
-            one for one in (told_by, erased_by, delivery_erased_by) if one is not None and one >= question.end
-        )
-        self.indexes.append(index)
-        is_erased = erased_by is not None
-        kind = Kind(
-            provider=facts.provider,
-            effect=facts.effect or "none",
-            cross_check=state or "untold",
-            breaches=facts.breaches,
-            occurred=question.when(told.occurred_at),
-            is_late=question.basis != "logged" and leaf.logged_at >= question.until,
-            is_erased=is_erased,
-        )
-        self.kinds[kind] += 1
+        found.indexes.append(index)
+        found.named.update(one for one in (told_by, erased_by, gone_by) if one is not None and one >= question.end)
+        is_late = question.basis != "logged" and leaf.logged_at >= question.until
+        effect, occurred, is_erased = facts.effect or "none", question.when(occurred_at), erased_by is not None
+        found.kinds[Kind(facts.provider, effect, state or "untold", facts.breaches, occurred, is_late, is_erased)] += 1
         self.rows.append(
-            f"{index},{leaf.id},{leaf.logged_at},{cell(received_at(leaf))},{leaf.kind},{facts.origin},{told.cells},"
-            f"{facts.breaches_cell},{state or ''},{facts.test_cell},{flag(is_erased)}\r\n"
+            f"{index},{leaf.id},{leaf.logged_at},{cell(received_at(leaf))},{leaf.kind},{facts.origin},{cells},"
+            f"{facts.breaches_cell},{state or ''},{facts.test_cell},{flag(value=is_erased)}\r\n"
         )
+
+
+def taken_apart(line: bytes, head: bytes, middle: bytes, end: bytes) -> tuple[bytes, bytes]:
+    """The data after the head, and after the middle the salt, of 44 letters; anything, if the line is too short."""
+    salt_at = max(len(line) - len(end) - 44, 0)
+    return line[len(head) : max(salt_at - len(middle), 0)], line[salt_at : salt_at + 44]
+
+
+def why_not_the_line(line: bytes, index: int, erasures: Sequence[int], entry: bytes = b"", stands: bytes = b"") -> str:
+    """In words, what is wrong with a line that is not the one that there can be."""
+    stated, says_erased = stated_index(line), b'"erased_by":null,"' not in line
+    if stated is None:
+        return "it is no line of an event"
+    if stated != index:
+        return f"the line of entry {index} belongs here, and it is of entry {stated}: left out, added or swapped"
+    if erasures and not says_erased:
+        return f"entry {index} was erased by entry {erasures[0]}, and its text is here"
+    if erasures:
+        return f"it names another erasure than entry {erasures[0]}, which erased it, or is spelled otherwise"
+    if says_erased:
+        return f"it says that entry {index} was erased, and no entry here says so"
+    if entry not in line:
+        return f"its leaf is not entry {index} of {ENTRIES}"
+    if not line.endswith(stands):
+        return f"how it stands is not what the log says last of it: {stands.decode()[9:-1]}"
+    return "it has another spelling, or other members, than such a line has"
 
 
 # ---- several processes ----------------------------------------------------------------------------------------------
@@ -1298,6 +1178,11 @@ tasks: list[Task] = []  # in a process that helps: the task that it was started 
 def take_up(task: Task) -> None:
     """In a process that helps: begin."""
     tasks[:] = [task]
+
+
+def help_with(check: Callable[[Task, Chunk], Result], chunk: Chunk) -> Result:
+    """In a process that helps: check a chunk."""
+    return judged(partial(check, tasks[0], chunk), f"{ENTRIES} entries {chunk.low} to {chunk.high - 1}")
 
 
 def each_chunk(check: Callable[[Task, Chunk], Result], task: Task, chunks: Sequence[Chunk]) -> Iterator[Result]:
@@ -1311,17 +1196,10 @@ def each_chunk(check: Callable[[Task, Chunk], Result], task: Task, chunks: Seque
         yield from pool.map(partial(help_with, check), chunks)
 
 
-def help_with(check: Callable[[Task, Chunk], Result], chunk: Chunk) -> Result:
-    """In a process that helps: check a chunk."""
-    return judged(partial(check, tasks[-1], chunk), f"{ENTRIES} entries {chunk.low} to {chunk.high - 1}")
-
-
 def judged(check: Callable[[], Result], place: str = "ZIP") -> Result:
     """What the check gives. Whatever else is in the way of it is a verdict as well, or the reason why there is none."""
     try:
         return check()
-    except (Wrong, Unable):
-        raise
     except Refused as error:
         raise Wrong(place, str(error)) from None
     except MemoryError:
@@ -1336,126 +1214,155 @@ def judged(check: Callable[[], Result], place: str = "ZIP") -> Result:
 
 # ---- the whole bundle -----------------------------------------------------------------------------------------------
 
+EXPORT: dict[str, Any] = {
+    "basis": str,
+    "by": str,
+    "parquet": bool,
+    "providers": (NULL, [str]),
+    "since": TIME,
+    "tests": bool,
+    "until": TIME,
+}
+EXPORTS_KEY = dict.fromkeys(("action", "by", "id", "purpose", "vkey"), str)
+MANIFEST_FORM: dict[str, Any] = {
+    "asked": {"at": TIME, "by": str},
+    "counts": {
+        **dict.fromkeys(("by_breach", "by_cross_check", "by_effect", "by_provider"), ANYTHING),
+        **dict.fromkeys(("entries", "erased", "events", "late"), int),
+    },
+    "exclusions": dict.fromkeys(("mismatches", "other_providers", "outside", "quarantined", "tests"), int),
+    "export": str,
+    "files": ANYTHING,
+    "log": {"origin": str, "root": str, "size": int},
+    "period": {"basis": str, "since": TIME, "until": TIME},
+    "population": str,
+    "previous": ANYTHING,
+    "query": {"providers": (NULL, [str]), "tests": bool},
+    "range": {"end": int, "entry": int, "first": int, "start": int},
+    "schema": str,
+    "software": str,
+    "tenant": str,
+}
+TALLIES_FORM: dict[str, Any] = {
+    "cut_off": {
+        "events": dict.fromkeys(("after", "before", "inside", "undated"), int),
+        "outside": {"logged_after": int, "logged_before": int},
+    },
+    "days": [ANYTHING],
+    "gaps": [ANYTHING],
+}
+
 
 class Proven(NamedTuple):
-    """An entry that a tlog-proof proves, under a checkpoint that is in it as well."""
+    """An entry that a tlog-proof proves, with what its facts say; and the checkpoint in it, as a note and as read."""
 
-    index: int
+    at: int
     leaf: Leaf
+    facts: dict[str, Any]
     note: bytes
     log: Checkpoint
 
 
-def compare(place: str, said: Any, true: Any, levels: int = 0) -> None:
-    """That what is said there is so. If not, of objects and arrays the first member that is not is named."""
-    if levels and isinstance(said, dict) and isinstance(true, dict):
-        its: dict[str, Any] = said
-        for name in sorted({*its, *true}):
-            dot = "." if " " in place else " "
-            need(f"{place}{dot}{name}", name in its and name in true, "it is missing, or there is no such member")
-            compare(f"{place}{dot}{name}", its[name], true[name], levels - 1)
-    elif levels and isinstance(said, list) and isinstance(true, list):
-        for position, (one, other) in enumerate(zip_longest(said, true)):
-            compare(f"{place}[{position}]", one, other)
-    else:  # as text, for to Python True equals 1
-        same = WRITE_JSON.encode(said) == WRITE_JSON.encode(true)
-        need(place, same, f"it says {shown(said)}, and it is {shown(true)}")
-
-
 class Verifier:
-    """What is known of a bundle on the way through it. `check` does it all, and gives what is to be told."""
+    """What is known of a bundle on the way through it. What is refused is wrong at `place`, where it looks."""
 
     def __init__(self, path: Path, keys: Sequence[Key]) -> None:
-        self.keys, self.bundle = keys, open_bundle(path)
+        self.path, self.keys, self.place = path, keys, "ZIP"
 
     def check(self) -> list[str]:
-        """All of it, in the order in which one thing carries the next."""
-        self.note = self.bundle.read(CHECKPOINT)
-        self.log = at(CHECKPOINT, open_checkpoint, self.note, self.keys)
+        """All of it, in the order in which one thing carries the next. Gives what is to be told."""
+        try:
+            return judged(self.check_all, "ZIP")
+        except Wrong as wrong:
+            raise (Wrong(self.place, wrong.args[1]) if wrong.args[0] == "ZIP" else wrong) from None
+
+    def check_all(self) -> list[str]:
+        """The steps."""
+        self.bundle = open_bundle(self.path)
+        self.note = self.read(CHECKPOINT)
+        self.log = open_checkpoint(self.note, self.keys)
         self.exports_key = self.check_exports_key()
         self.entry = self.check_export_entry()
+        self.asked = self.entry.facts
         self.manifest = self.check_manifest()
-        self.question = self.check_question()
+        self.question = self.check_range()
         self.check_names()
         self.check_sums()
-        self.check_previous()
+        if self.manifest["previous"] is not None:
+            self.check_previous()
         self.task = Task(self.bundle, self.question, Statements())
         chunks = self.cut_entries()
         tallies = self.check_entries(chunks)
         later = self.check_later()
         checked = list(each_chunk(check_events, self.task, chunks))
-        self.check_payload_files(checked)
-        named = set[int]().union(*(one.named for one in checked))
-        for index, place in later.items():
-            need(place, index in named, "it says nothing of an event of the bundle")
+        self.check_lines(checked, later)
         self.check_csv(checked)
-        self.check_indexes(checked)
         kinds, reasons = Counter[Kind](), Counter[str]()
         for one in checked:
-            kinds += one.kinds
-            reasons += one.reasons
+            kinds.update(one.kinds)
+            reasons.update(one.reasons)
         self.check_counts(kinds, reasons)
         self.check_tallies(tallies, kinds)
         parquet = self.check_parquet()
-        state = self.bundle.path.stat()
-        is_same = (state.st_size, state.st_mtime_ns) == self.bundle.state
-        need("ZIP", is_same, "the file was changed while it was verified: verify it again")
+        need(state_of(self.path) == self.bundle.state, "it was changed while it was verified: verify it again", "ZIP")
         return self.words(parquet)
 
-    # ---- from the log's key to the manifest --------------------------------------------------------------------------
+    def read(self, name: str, limit: int = SMALL) -> bytes:
+        """A small file, at which we look from now on."""
+        self.place = name
+        return self.bundle.read(name, limit)
 
-    def proof(self, name: str, kind: str) -> Proven:
-        """The entry of that kind that a tlog-proof (C2SP) proves."""
-        head, _, note = self.bundle.read(name).partition(b"\n\n")
-        log = at(name, open_checkpoint, note, self.keys)
-        return at(name, read_proof, head, note, log, kind)
+    # ---- from the log's key to the manifest -------------------------------------------------------------------------
+
+    def check_proof(self, name: str, kind: str) -> Proven:
+        """The entry of that kind that a tlog-proof (C2SP) proves, which opens nothing."""
+        head, _, note = self.read(name).partition(b"\n\n")
+        log = open_checkpoint(note, self.keys)
+        title, extra, index_, *hashes = [*head.decode(errors="replace").split("\n"), "", ""]
+        is_proof = (title, extra[:6], index_[:6]) == ("c2sp.org/tlog-proof@v1", "extra ", "index ")
+        need(is_proof, "it is no tlog-proof of an entry")
+        shows = {"delivery": NULL, "entry": str, "event": NULL, "issuer": NULL}
+        entry = unbase64(check_form(canonical(unbase64(extra[6:])), shows)["entry"])
+        index = check_form(canonical(index_[6:].encode()), int)
+        check_included(entry, index, log, hashes[:-2])
+        leaf = read_leaf(entry)
+        need(leaf.kind == kind, f"it proves an entry of kind {leaf.kind}; it is to prove one of kind {kind}")
+        return Proven(index, leaf, facts_of(leaf.facts), note, log)
 
     def check_exports_key(self) -> Key:
         """The key that the log announces for its exports."""
-        proven = self.proof(KEY_PROOF, "key")
-        need(KEY_PROOF, proven.note == self.note, f"its checkpoint is not that of {CHECKPOINT}")
-        facts = at(KEY_PROOF, members, proven.leaf.all_facts(), "action", "by", "id", "purpose", "vkey")
+        proven = self.check_proof(KEY_PROOF, "key")
+        facts = check_form(proven.facts, EXPORTS_KEY)
+        need(proven.note == self.note, f"its checkpoint is not that of {CHECKPOINT}")
         is_announced = (facts["action"], facts["purpose"]) == ("announced", "exports")
-        need(KEY_PROOF, is_announced, "its entry announces no key for exports")
-        key = at(KEY_PROOF, parse_key, at(KEY_PROOF, text, facts["vkey"]))
-        name = f"{self.log.origin}/exports"
-        need(KEY_PROOF, key.name == name, f"the key that it announces is not called {name}")
+        need(is_announced, "its entry announces no key for exports")
+        key = parse_key(facts["vkey"])
+        need(key.name == f"{self.log.origin}/exports", "the key that it announces is called otherwise")
         return key
 
     def check_export_entry(self) -> Proven:
         """The entry that says what was asked for."""
-        proven = self.proof(ENTRY_PROOF, "export")
-        need(ENTRY_PROOF, proven.note == self.note, f"its checkpoint is not that of {CHECKPOINT}")
-        names = ("basis", "by", "parquet", "providers", "since", "tests", "until")
-        facts = at(ENTRY_PROOF, members, proven.leaf.all_facts(), *names)
-        need(ENTRY_PROOF, facts["basis"] in {"logged", "received", "occurred"}, "its basis is not known")
-        at(ENTRY_PROOF, text, facts["by"])
-        for name in ("since", "until"):
-            at(ENTRY_PROOF, time, facts[name])
-        for name in ("parquet", "tests"):
-            at(ENTRY_PROOF, boolean, facts[name])
-        if facts["providers"] is not None:
-            providers = [at(ENTRY_PROOF, text, one) for one in at(ENTRY_PROOF, array, facts["providers"])]
-            is_sorted = providers == sorted({*providers}) != []
-            need("manifest.json query.providers", is_sorted, "they are not in order, each once")
+        proven = self.check_proof(ENTRY_PROOF, "export")
+        check_form(proven.facts, EXPORT)
+        need(proven.note == self.note, f"its checkpoint is not that of {CHECKPOINT}")
+        need(proven.facts["basis"] in {"logged", "received", "occurred"}, "its basis is not known")
         return proven
 
     def check_manifest(self) -> dict[str, Any]:
         """Its signature; and that it answers the question that the log has recorded."""
         data = self.bundle.read(MANIFEST, MAX_MANIFEST)
-        note = at(NOTE, open_note, self.bundle.read(NOTE), [self.exports_key])
-        is_note = note.signatures == 1 and len(note.lines) == 3 and note.lines[0] == SCHEMA
-        need(NOTE, is_note, "it is not the note of a manifest, with one signature")
-        need(MANIFEST, note.lines[2] == sha256(data).hex(), "it is not what its note was signed for")
-        said = at(MANIFEST, members, at(MANIFEST, canonical, data))
-        compare("manifest.json schema", said.get("schema"), SCHEMA)
-        names = "asked counts exclusions export files log period population previous query range schema software tenant"
-        at(MANIFEST, members, said, *names.split())
-        leaf, asked = self.entry.leaf, self.entry.leaf.all_facts()
+        _, lines, signatures = open_note(self.read(NOTE), [self.exports_key])
+        is_note = signatures == 1 and len(lines) == 3 and lines[0] == SCHEMA
+        need(is_note, "it is not the note of a manifest, with one signature")
+        self.place = MANIFEST
+        need(lines[2] == hashlib.sha256(data).hexdigest(), "it is not what its note was signed for")
+        said = check_form(canonical(data), MANIFEST_FORM, MANIFEST)
+        leaf, asked, log = self.entry.leaf, self.asked, self.log
         is_subset = asked["providers"] is not None or asked["basis"] == "occurred"
         true: dict[str, Any] = {
+            "schema": SCHEMA,
             "export": leaf.id,
-            "log": {"origin": self.log.origin, "root": self.log.root.hex(), "size": self.log.size},
+            "log": {"origin": log.origin, "root": log.root.hex(), "size": log.size},
             "asked": {"at": leaf.logged_at, "by": asked["by"]},
             "period": {name: asked[name] for name in ("basis", "since", "until")},
             "query": {name: asked[name] for name in ("providers", "tests")},
@@ -1463,283 +1370,242 @@ class Verifier:
         }
         for name, value in true.items():
             compare(f"manifest.json {name}", said[name], value, 1)
-        need(NOTE, note.lines[1] == leaf.id, "it was signed for another export")
-        for name in ("tenant", "software"):  # nothing says whether these are true
-            at(f"manifest.json {name}", text, said[name])
+        is_ours = re.fullmatch("rescind [0-9][0-9A-Za-z.+-]{0,63}", said["software"])
+        need(is_ours, "it is not rescind and a version", "manifest.json software")
+        need(lines[1] == leaf.id, "it was signed for another export", NOTE)
+        providers: Any = asked["providers"]
+        is_sorted = providers is None or providers == sorted({*providers}) != []
+        need(is_sorted, "they are not in order, each once", "manifest.json query.providers")
+        need(asked["since"] < asked["until"], "it ends before it begins", "manifest.json period")
+        is_over = asked["until"] <= leaf.logged_at
+        need(is_over, "it was not over when the export was asked for", "manifest.json period.until")
         return said
 
-    def check_question(self) -> Question:
-        """The period, and the range of entries that the bundle is to have."""
-        asked, index = self.entry.leaf.all_facts(), self.entry.index
-        place = "manifest.json range"
-        range_ = at(place, members, self.manifest["range"], "end", "entry", "first", "start")
-        for name in range_:
-            at(f"{place}.{name}", number, range_[name])
+    def check_range(self) -> Question:
+        """The range of entries that the bundle must have; and that its files have the time of the export."""
+        place, asked, range_, index = "manifest.json range", self.asked, self.manifest["range"], self.entry.at
         start, first, end = range_["start"], range_["first"], range_["end"]
         compare(f"{place}.entry", range_["entry"], index)
         compare(f"{place}.start", start, max(first - 1, 0))
         if asked["basis"] != "logged":
             compare(f"{place}.end", end, index + 1)
-        need(f"{place}.end", first < end <= index + 1, f"it is not after {first}, and at most {index + 1}")
-        need("manifest.json period", asked["since"] < asked["until"], "it ends before it begins")
-        is_over = asked["until"] <= self.entry.leaf.logged_at
-        need("manifest.json period.until", is_over, "it was not over when the export was asked for")
+        need(first < end <= index + 1, f"it is not after {first} and at most {index + 1}", f"{place}.end")
         moment = datetime.fromisoformat(self.entry.leaf.logged_at)
         day = (moment.year - 1980) << 9 | moment.month << 5 | moment.day
-        clock = moment.hour << 11 | moment.minute << 5 | moment.second // 2
-        need("ZIP", self.bundle.time == day << 16 | clock, "the time of its files is not that of the export's entry")
-        return Question(
-            basis=asked["basis"],
-            since=asked["since"],
-            until=asked["until"],
-            providers=None if asked["providers"] is None else frozenset(asked["providers"]),
-            tests=asked["tests"],
-            start=start,
-            first=first,
-            end=end,
-        )
+        time = day << 16 | moment.hour << 11 | moment.minute << 5 | moment.second // 2
+        is_so = self.bundle.members[MANIFEST].time == time
+        need(is_so, "the time of its files is not that of the export's entry", "ZIP")
+        queried = asked["basis"], asked["since"], asked["until"], asked["providers"], asked["tests"]
+        return Question(*queried, start, first, end)
 
     # ---- the files --------------------------------------------------------------------------------------------------
 
     def wanted_names(self) -> list[str]:
         """The files that must be there, in order. Only the erasures that came later are known by their names alone."""
-        place, question = "manifest.json counts.events", self.question
-        counts = at("manifest.json counts", members, self.manifest["counts"])
-        events = at(place, number, counts.get("events"))
-        need(place, events <= question.end - question.start, "these are more than the entries")
+        events, question = self.manifest["counts"]["events"], self.question
+        is_possible = events <= question.end - question.start
+        need(is_possible, "these are more than the entries", "manifest.json counts.events")
         erasures = [int(match[1]) for match in map(ERASURE.fullmatch, self.bundle.members) if match]
-        names = [MANIFEST, NOTE, EVENTS, CSV]
-        if self.entry.leaf.all_facts()["parquet"]:
-            names.append(PARQUET)
+        names = [MANIFEST, NOTE, EVENTS, CSV, *([PARQUET] if self.asked["parquet"] else [])]
         names += [f"payloads/{part:06d}.jsonl" for part in range(-(-events // PER_FILE))]
         names += [ENTRIES, CHECKPOINT, RANGE, ENTRY_PROOF, KEY_PROOF, LATER]
         names += [f"proof/erasures/{index}.tlog-proof" for index in sorted(erasures)]
-        if self.manifest["previous"] is not None:
-            names += [PREVIOUS, CONSISTENCY]
-        if question.is_subset():
-            names.append(INDEXES)
-        return [*names, TALLIES, *FOR_PEOPLE]
+        names += [] if self.manifest["previous"] is None else [PREVIOUS, CONSISTENCY]
+        names += [INDEXES] if question.is_subset() else []
+        return [*names, TALLIES, "REPORT.html", "README.txt", "verify.py"]
 
     def check_names(self) -> None:
-        """Exactly the files that must be there, and the manifest names them all."""
+        """Exactly the files that must be there are, in their order, and the manifest names them all."""
         wanted, found = self.wanted_names(), list(self.bundle.members)
         all_wanted = frozenset(wanted)
         for want, name in zip_longest(wanted, found):
             if name is not None and name not in all_wanted:
                 raise Wrong(name, "such a file is not in a bundle like this")
-            need(want or name, want == name, "it is not in the bundle, or not in its place there")
-        listed = at("manifest.json files", members, self.manifest["files"])
-        for name in sorted(listed.keys() ^ set(found[2:])):
-            raise Wrong(f"manifest.json files.{name}", "it names a file that it must not name, or not one that it must")
+            need(want == name, "it is not in the bundle, or not in its place there", want or name)
+        for name in {**dict.fromkeys(found[2:]), **self.manifest["files"]}:
+            is_named = name in self.manifest["files"] and name in found[2:]
+            need(
+                is_named, "it must be named exactly if it is there and not the manifest", f"manifest.json files.{name}"
+            )
 
     def check_sums(self) -> None:
-        """Every file has the size and the SHA-256 that the manifest says."""
+        """Every file has the CRC-32, the size and the SHA-256 that it must have."""
         files = [one for one in self.bundle.members.values() if one.name not in {MANIFEST, NOTE}]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for member, (digest, crc) in zip(files, threads.map(self.bundle.both_sums, files), strict=True):
-                need(member.name, crc == member.crc, "its CRC-32 is not that in the ZIP: it was changed or damaged")
-                said = at(f"manifest.json files.{member.name}", members, self.manifest["files"][member.name])
-                true = {"sha256": digest, "size": member.size}
-                same = WRITE_JSON.encode(said) == WRITE_JSON.encode(true)
-                need(member.name, same, f"by the manifest it is {shown(said)}, and it is {shown(true)}")
-
-    def small_json(self, name: str) -> Any:
-        """The value of a small file of canonical JSON."""
-        return at(name, canonical, self.bundle.read(name))
+            sums = threads.map(self.bundle.sums, [one.start for one in files], [one.end for one in files])
+            for member, (digest, crc) in zip(files, sums, strict=True):
+                need(crc == member.crc, "its CRC-32 is not that in the ZIP: it was changed or damaged", member.name)
+                compare(member.name, self.manifest["files"][member.name], {"sha256": digest, "size": member.size})
 
     def check_previous(self) -> None:
         """The checkpoint of the export before this one is the beginning of the same log."""
-        if self.manifest["previous"] is None:
-            return
-        old = at(PREVIOUS, open_checkpoint, self.bundle.read(PREVIOUS), self.keys)
-        need(PREVIOUS, old.origin == self.log.origin, "it is of another log")
+        old = open_checkpoint(self.read(PREVIOUS), self.keys)
+        need(old.origin == self.log.origin, "it is of another log")
         compare("manifest.json previous", self.manifest["previous"], {"root": old.root.hex(), "size": old.size})
-        said = at(CONSISTENCY, members, self.small_json(CONSISTENCY), "hashes", "new_size", "old_size")
-        compare(f"{CONSISTENCY} new_size", said["new_size"], self.log.size)
-        compare(f"{CONSISTENCY} old_size", said["old_size"], old.size)
-        hashes = at(f"{CONSISTENCY} hashes", array, said["hashes"])
-        at(CONSISTENCY, check_consistent, old, self.log, hashes)
+        form = {"hashes": [str], "new_size": int, "old_size": int}
+        said = check_form(canonical(self.read(CONSISTENCY)), form, CONSISTENCY)
+        sizes = {"new_size": self.log.size, "old_size": old.size}
+        compare(CONSISTENCY, {name: said[name] for name in sizes}, sizes)
+        check_consistent(old, self.log, said["hashes"])
 
     # ---- the entries ------------------------------------------------------------------------------------------------
 
     def cut_entries(self) -> list[Chunk]:
         """Where in the ZIP the entries are. Each stands after its length, 16 bits."""
-        question, member = self.question, self.bundle.members[ENTRIES]
-        chunks: list[Chunk] = []
-        low, low_place, place = question.start, member.start, member.start
-        with self.bundle.path.open("rb") as file:
-            file.seek(member.start)
+        self.place, question, member = ENTRIES, self.question, self.bundle.members[ENTRIES]
+        chunks, low, low_place, place = list[Chunk](), question.start, member.start, member.start
+        with self.path.open("rb") as file:
+            file.seek(place)
             for index in range(question.start, question.end):
-                need(f"{ENTRIES} entry {index}", place + 2 <= member.end, "it is not there")
+                if place + 2 > member.end:
+                    raise Wrong(f"{ENTRIES} entry {index}", "it is not there")
                 size = int.from_bytes(file.read(2), "big")
                 file.seek(size, os.SEEK_CUR)
                 place += 2 + size
-                need(ENTRIES, place <= member.end, "it ends within an entry")
+                if place > member.end:
+                    raise Wrong(f"{ENTRIES} entry {index}", "the file ends within it")
                 if (index + 1) % CHUNK == 0 or index + 1 == question.end:
                     chunks.append(Chunk(low, index + 1, low_place))
                     low, low_place = index + 1, place
-        need(ENTRIES, place == member.end, "it goes on after the range")
+        need(place == member.end, "it ends within an entry, or goes on after the range")
         return chunks
 
-    def check_entries(self, chunks: Sequence[Chunk]) -> list[Tally]:
+    def check_entries(self, chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
         """The entries are the log's; they reach from before the period until after it. Gives the tallies."""
         question = self.question
-        said = at(RANGE, members, self.small_json(RANGE), "end", "hashes", "start")
-        compare(f"{RANGE} start", said["start"], question.start)
-        compare(f"{RANGE} end", said["end"], question.end)
-        spans = outside(0, self.log.size, question.start, question.end)
-        nodes = at(f"{RANGE} hashes", proven, spans, at(f"{RANGE} hashes", array, said["hashes"]))
-        fault: tuple[str, str] | None = None
-        tallies: list[Tally] = []
-        before, beyond, last = 0, None, ""
+        form = {"end": int, "hashes": [str], "start": int}
+        said = check_form(canonical(self.read(RANGE)), form, RANGE)
+        self.place = f"{RANGE} hashes"
+        compare(RANGE, [said["start"], said["end"]], [question.start, question.end])
+        nodes = proven(outside(0, self.log.size, question.start, question.end), said["hashes"])
+        fault, tallies, before, beyond, last = None, list[dict[str, Any]](), 0, None, ""
         for one in each_chunk(survey, self.task, chunks):
             nodes.update(one.nodes)
-            if fault is None and one.first_logged < last and one.fault is None:
-                fault = f"{ENTRIES} entry {one.chunk.low}", f"it was logged before the one that it follows, at {last}"
-            fault = fault or one.fault
-            last = one.last_logged
-            before += one.before
-            beyond = one.beyond if beyond is None else beyond
+            falls = one.fault is None and one.times[0] < last
+            falling = f"{ENTRIES} entry {one.chunk.low}", f"it was logged before the one that it follows, at {last}"
+            fault = fault or one.fault or (falling if falls else None)
+            last, before, beyond = one.times[1], before + one.before, one.beyond if beyond is None else beyond
             tallies += one.tallies
-            for statement in one.said:
-                self.task.said.add(statement)
+            self.task.said.add(one.said)
         is_root = root_of(0, self.log.size, nodes) == self.log.root
-        need(ENTRIES, is_root, f"with {RANGE} its entries do not lead to the root that the log has signed")
+        need(is_root, f"with {RANGE} its entries do not lead to the root that the log has signed", ENTRIES)
         if fault is not None:
             raise Wrong(*fault)
-        first = question.start + before
-        compare("manifest.json range.first", question.first, first)
+        compare("manifest.json range.first", question.first, question.start + before)
         if question.basis == "logged":
             why = f"the first entry that was logged when the period was over is {beyond or 'not here'}"
-            need("manifest.json range.end", beyond == question.end - 1, why)
+            need(beyond == question.end - 1, why, "manifest.json range.end")
         self.last_logged = last
         return tallies
 
     def check_later(self) -> dict[int, str]:
         """Entries from the range's end on that say something of its events: their places, by their indexes."""
-        found = dict[int, str]()
-        logged = [(self.question.end - 1, self.last_logged, ENTRIES)]
-        if self.entry.index >= self.question.end:
-            logged.append((self.entry.index, self.entry.leaf.logged_at, ENTRY_PROOF))
-        member, before = self.bundle.members[LATER], self.question.end - 1
-        lines = Lines(self.bundle, [Piece(member, member.start, member.end)], LATER)
+        found, before = dict[int, str](), self.question.end - 1
+        logged = [(before, self.last_logged, ENTRIES)]
+        if self.entry.at > before:
+            logged.append((self.entry.at, self.entry.leaf.logged_at, ENTRY_PROOF))
+        lines = Lines(self.bundle, LATER)
         for line in lines:
-            place = lines.place()
-            need(place, len(line) <= SMALL, "it is longer than such a line can be")
-            said = at(place, members, at(place, canonical, line), "entry", "index", "proof")
-            index = at(place, number, said["index"])
-            place = f"{place} (entry {index})"
-            need(place, index > before, f"it does not come after entry {before}")
-            entry, before = at(place, unbase64, at(place, text, said["entry"])), index
-            at(place, check_included, entry, index, self.log, at(place, array, said["proof"]))
-            leaf = at(place, read_leaf, entry)
-            self.heed(place, index, leaf)
-            found[index] = place
-            logged.append((index, leaf.logged_at, place))
+            self.place = lines.place()
+            need(len(line) <= SMALL, "it is longer than such a line can be")
+            said = check_form(canonical(line), {"entry": str, "index": int, "proof": [str]})
+            entry, index = unbase64(said["entry"]), said["index"]
+            self.place += f" (entry {index})"
+            need(index > before, f"it does not come after entry {before}")
+            check_included(entry, index, self.log, said["proof"])
+            leaf, before = read_leaf(entry), index
+            logged.append((index, leaf.logged_at, self.place))
+            found[index] = self.place
+            self.heed(leaf, index)
         for name in filter(ERASURE.fullmatch, self.bundle.members):
-            proven = self.proof(name, "erasure")
-            is_named_so = name == f"proof/erasures/{proven.index}.tlog-proof"
-            need(name, is_named_so and proven.index >= self.log.size, "it proves another entry than its name says")
-            need(name, proven.log.origin == self.log.origin, "it is of another log")
-            self.heed(name, proven.index, proven.leaf)
-            found[proven.index] = name
-            logged.append((proven.index, proven.leaf.logged_at, name))
-        logged.sort()
-        for (_, earlier, _), (_, moment, place) in pairwise(logged):
-            need(place, moment >= earlier, f"its entry was logged at {moment}, and one before it at {earlier}")
+            proven_ = self.check_proof(name, "erasure")
+            index = proven_.at
+            is_so = name == f"proof/erasures/{index}.tlog-proof" and index >= self.log.size
+            need(is_so and proven_.log.origin == self.log.origin, "it proves another entry than its name says")
+            logged.append((index, proven_.leaf.logged_at, name))
+            found[index] = name
+            self.heed(proven_.leaf, index)
+        for (_, earlier, _), (_, moment, place) in pairwise(sorted(logged)):
+            need(moment >= earlier, f"its entry was logged at {moment}, and one before it at {earlier}", place)
         return found
 
-    def heed(self, place: str, index: int, leaf: Leaf) -> None:
-        """Keep what a leaf says of other entries."""
-        said = at(place, statements, leaf, index)
-        need(place, said, "it is neither a cross-check nor an erasure of anything")
-        for one in said:
-            self.task.said.add(one)
+    def heed(self, leaf: Leaf, index: int) -> None:
+        """Keep what a leaf says of others."""
+        said = statements(leaf, index)
+        need(said, "it is neither a cross-check nor an erasure of anything")
+        self.task.said.add(said)
 
-    # ---- the events -------------------------------------------------------------------------------------------------
+    # ---- the events, and what is counted of them --------------------------------------------------------------------
 
-    def check_payload_files(self, checked: Sequence[Checked]) -> None:
-        """All files of payloads but the last have as many lines as a file can have."""
+    def check_lines(self, checked: Sequence[Checked], later: Mapping[int, str]) -> None:
+        """What all chunks show together: full files of payloads, entries that say nothing of an event, the indexes."""
         lines = Counter[str]()
         for one in checked:
             lines.update(one.payloads)
-        names = [name for name in self.bundle.members if name.startswith("payloads/")]
-        for name in names[:-1]:
-            need(name, lines[name] == PER_FILE, f"it has {lines[name]} lines; all but the last have {PER_FILE}")
-
-    def check_csv(self, checked: Sequence[Checked]) -> None:
-        """events.csv has the rows that follow from the events, whose lengths and SHA-256 are known by chunks."""
-        member, header = self.bundle.members[CSV], ",".join(COLUMNS).encode() + b"\r\n"
-        place, rows = member.start + len(header), 0
-        found = b"".join(self.bundle.blocks(member.start, min(place, member.end)))
-        need(f"{CSV} header", found == header, "it does not name the columns of a bundle")
-        for one in checked:
-            size, digest = one.csv
-            if self.bundle.sha256(place, min(place + size, member.end)) != digest:
-                self.name_row(one.chunk, place, rows)
-            place += size
-            rows += len(one.indexes)
-        need(f"{CSV} row {rows + 1}", place == member.end, "it is of no event")
-
-    def name_row(self, chunk: Chunk, place: int, rows: int) -> None:
-        """Find the row of a chunk that is not what it must be; the first one begins at that place."""
-        check, end = EventCheck(self.task, chunk), self.bundle.members[CSV].end
-        indexes = check.run().indexes
-        for index, row in zip(indexes, check.rows, strict=True):
-            rows += 1
-            true = row.encode()
-            found = b"".join(self.bundle.blocks(place, min(place + len(true), end)))
-            need(f"{CSV} row {rows} (entry {index})", found == true, f"it is not what {EVENTS} says of the event")
-            place += len(true)
-
-    def check_indexes(self, checked: Sequence[Checked]) -> None:
-        """Of a subset: the indexes of its events."""
+        payloads = [name for name in self.bundle.members if name.startswith("payloads/")]
+        for name in payloads[:-1]:
+            need(lines[name] == PER_FILE, f"it has {lines[name]} lines; all but the last have {PER_FILE}", name)
+        named = set[int]().union(*(one.named for one in checked))
+        for index, place in later.items():
+            need(index in named, "it says nothing of an event of the bundle", place)
         if self.question.is_subset():
             true = WRITE_JSON.encode([index for one in checked for index in one.indexes]).encode()
             member = self.bundle.members[INDEXES]
-            is_so = member.size == len(true) and self.bundle.sha256(member.start, member.end) == sha256(true).hex()
-            need(INDEXES, is_so, "they are not the indexes of the events")
+            need(self.bundle.holds(member.start, member.end, true), "they are not the indexes of the events", INDEXES)
+
+    def check_csv(self, checked: Sequence[Checked]) -> None:
+        """events.csv has the rows that follow from the events, whose lengths and SHA-256 are known by chunks."""
+        member, header_ = self.bundle.members[CSV], ",".join(COLUMNS).encode() + b"\r\n"
+        place, number = member.start + len(header_), 0
+        is_header = self.bundle.holds(member.start, min(place, member.end), header_)
+        need(is_header, "it does not name the columns of a bundle", f"{CSV} header")
+        for one in checked:
+            size, digest = one.csv
+            if self.bundle.sums(place, min(place + size, member.end))[0] != digest:
+                self.name_row(one.chunk, place, number)
+            place, number = place + size, number + len(one.indexes)
+        need(place == member.end, "it is of no event", f"{CSV} row {number + 1}")
+
+    def name_row(self, chunk: Chunk, place: int, number: int) -> None:
+        """Find the row of a chunk that is not what it must be; the first one begins at that place."""
+        check, end = EventCheck(self.task, chunk), self.bundle.members[CSV].end
+        for index, row in zip(check.run().indexes, check.rows, strict=True):
+            true, number = row.encode(), number + 1
+            is_so = self.bundle.holds(place, min(place + len(true), end), true)
+            need(is_so, f"it is not what {EVENTS} says of the event", f"{CSV} row {number} (entry {index})")
+            place += len(true)
 
     def check_counts(self, kinds: Counter[Kind], reasons: Counter[str]) -> None:
         """The numbers in the manifest."""
         by: dict[str, Counter[str]] = {name: Counter() for name in ("breach", "cross_check", "effect", "provider")}
-        late = erased = 0
         for kind, count in kinds.items():
-            by["cross_check"][kind.cross_check] += count
-            by["effect"][kind.effect] += count
-            by["provider"][kind.provider] += count
+            for name, value in (
+                ("cross_check", kind.cross_check),
+                ("effect", kind.effect),
+                ("provider", kind.provider),
+            ):
+                by[name][value] += count
             for code in kind.breaches:
                 by["breach"][code] += count
-            late += count if kind.is_late else 0
-            erased += count if kind.is_erased else 0
         true: dict[str, Any] = {f"by_{name}": dict(counter) for name, counter in by.items()}
-        true |= {"entries": self.question.end - self.question.start, "erased": erased}
-        true |= {"events": kinds.total(), "late": late}
+        true["entries"] = self.question.end - self.question.start
+        true["erased"] = sum(count for kind, count in kinds.items() if kind.is_erased)
+        true["events"] = kinds.total()
+        true["late"] = sum(count for kind, count in kinds.items() if kind.is_late)
         compare("manifest.json counts", self.manifest["counts"], true, 1)
-        names = ("mismatches", "other_providers", "outside", "quarantined", "tests")
-        true = {name: reasons[name] for name in names}
-        compare("manifest.json exclusions", self.manifest["exclusions"], true, 1)
+        excluded = {name: reasons[name] for name in MANIFEST_FORM["exclusions"]}
+        compare("manifest.json exclusions", self.manifest["exclusions"], excluded, 1)
 
-    def check_tallies(self, tallies: Sequence[Tally], kinds: Counter[Kind]) -> None:
+    def check_tallies(self, tallies: Sequence[dict[str, Any]], kinds: Counter[Kind]) -> None:
         """tallies.json, but for how many events elsewhere it says there are: that is the operator's word."""
-        question = self.question
-        occurred = Counter[str]()
+        occurred = dict.fromkeys(TALLIES_FORM["cut_off"]["events"], 0)
         for kind, count in kinds.items():
             occurred[kind.occurred] += count
-        true: dict[str, Any] = {
-            "cut_off": {"events": {name: occurred[name] for name in ("after", "before", "inside", "undated")}},
-            "days": days_of(tallies, question),
-            "gaps": gaps_of(tallies, question),
-        }
-        most = 2 * len(WRITE_JSON.encode(true)) + SMALL
-        said = at(TALLIES, members, at(TALLIES, canonical, self.bundle.read(TALLIES, most)), *true)
-        place = f"{TALLIES} cut_off"
-        cut_off = at(place, members, said["cut_off"], "events", "outside")
-        elsewhere = at(f"{place}.outside", members, cut_off["outside"], "logged_after", "logged_before")
-        for name, one in elsewhere.items():
-            at(f"{place}.outside.{name}", number, one)
-        true["cut_off"]["outside"] = elsewhere
-        compare(TALLIES, said, true, 3)
+        days, gaps = days_of(tallies, self.question), gaps_of(tallies, self.question)
+        most = 2 * len(WRITE_JSON.encode([days, gaps])) + SMALL
+        said = check_form(canonical(self.read(TALLIES, most)), TALLIES_FORM, TALLIES)
+        cut_off = {"events": occurred, "outside": said["cut_off"]["outside"]}
+        compare(TALLIES, said, {"cut_off": cut_off, "days": days, "gaps": gaps}, 3)
 
     def check_parquet(self) -> str:
         """events.parquet has the same rows. Gives what was compared."""
@@ -1747,30 +1613,26 @@ class Verifier:
             return "there is no events.parquet"
         if util.find_spec("pyarrow") is None:
             return "events.parquet only by its hash, for pyarrow is not installed"
-        with Part(self.bundle, self.bundle.members[PARQUET]) as part:
-            compare_parquet(self.bundle, part, self.manifest["counts"]["events"])
+        compare_parquet(self.bundle, self.manifest["counts"]["events"])
         return "events.parquet by value"
-
-    # ---- the verdict ------------------------------------------------------------------------------------------------
 
     def words(self, parquet: str) -> list[str]:
         """What was found, and what it shows, for people."""
-        asked, counts, previous = self.entry.leaf.all_facts(), self.manifest["counts"], self.manifest["previous"]
-        is_complete = not self.question.is_subset()
+        asked, counts, previous = self.asked, self.manifest["counts"], self.manifest["previous"]
+        is_complete, leaf, question = not self.question.is_subset(), self.entry.leaf, self.question
         what = "all events of the period, complete and unchanged" if is_complete else "a SUBSET of events, unchanged"
         grown = f"grown from the {previous['size']} of the export before" if previous else "no export before"
         shows = "complete as to what Rescind recorded; complete as to what the provider did only where cross-checked"
-        providers = "all" if asked["providers"] is None else ", ".join(asked["providers"])
         return [
             f"VERIFIED: {what}.\n",
             f"  log         {self.log.origin}",
             f"  checkpoint  {self.log.size} entries, {grown}",
             f"  root        {self.log.root.hex()}",
-            f"  asked       by {asked['by']} at {self.entry.leaf.logged_at}, export {self.entry.leaf.id}",
+            f"  asked       by {asked['by']} at {leaf.logged_at}, export {leaf.id}",
             f"  period      {asked['since']} until before {asked['until']}, as {asked['basis']}",
-            f"  providers   {providers}; tests {'too' if asked['tests'] else 'not'}",
+            f"  providers   {', '.join(asked['providers'] or ['all'])}; tests {'too' if asked['tests'] else 'not'}",
             f"  events      {counts['events']}, of them {counts['late']} late arrivals and {counts['erased']} erased",
-            f"  entries     {self.question.start} to {self.question.end - 1}",
+            f"  entries     {question.start} to {question.end - 1}",
             f"  compared    everything; {parquet}\n",
             f"What it shows: {shows if is_complete else 'what is here; it is not all that the log has of the period'}.",
             "The operator's word alone: the tenant's name, the software, what tallies.json says of events outside,",
@@ -1782,56 +1644,36 @@ class Verifier:
         ]
 
 
-def read_proof(head: bytes, note: bytes, log: Checkpoint, kind: str) -> Proven:
-    """What the lines of a tlog-proof prove that are above its checkpoint."""
-    lines = head.decode("ascii", "replace").split("\n")
-    is_proof = lines[0] == "c2sp.org/tlog-proof@v1" and len(lines) > 2
-    if not (is_proof and lines[1].startswith("extra ") and lines[2].startswith("index ")):
-        raise Refused("it is no tlog-proof with an entry")
-    extra = members(canonical(unbase64(lines[1].removeprefix("extra "))), "delivery", "entry", "event", "issuer")
-    if (extra["delivery"], extra["event"], extra["issuer"]) != (None, None, None):
-        raise Refused("it opens something; in a bundle it opens nothing")
-    entry, index = unbase64(text(extra["entry"])), number(canonical(lines[2].removeprefix("index ").encode()))
-    check_included(entry, index, log, lines[3:])
-    leaf = read_leaf(entry)
-    if leaf.kind != kind:
-        raise Refused(f"it proves an entry of kind {leaf.kind}; it is to prove one of kind {kind}")
-    return Proven(index, leaf, note, log)
-
-
 # ---- tallies.json ---------------------------------------------------------------------------------------------------
 
 
-def days_of(tallies: Sequence[Tally], question: Question) -> list[dict[str, Any]]:
+def days_of(tallies: Sequence[dict[str, Any]], question: Question) -> list[dict[str, Any]]:
     """By day and source, the sums of the tallies that end in the period."""
     days = dict[tuple[str, str], dict[str, Any]]()
     for tally in tallies:
-        if question.when(tally.end) != "inside":
+        if question.when(tally["until"]) != "inside":
             continue
-        name = tally.end[:10], tally.source
-        nothing = {"day": name[0], "source": name[1], "incomplete": False, "refused": {}}
-        day = days.setdefault(name, nothing | dict.fromkeys(tally.numbers, 0))
-        day["incomplete"] = day["incomplete"] or tally.is_incomplete
-        for outcome, count in tally.numbers.items():
-            day[outcome] += count
-        for reason, count in tally.refused.items():
-            day["refused"][reason] = day["refused"].get(reason, 0) + count
+        name = tally["until"][:10], tally["source"]
+        day = days.setdefault(name, {"day": name[0], "source": name[1], "incomplete": False, "refused": Counter[str]()})
+        day["incomplete"] = day["incomplete"] or tally["incomplete"]
+        for outcome in (*OUTCOMES, "deliveries"):
+            day[outcome] = day.get(outcome, 0) + tally["counts"][outcome]
+        day["refused"].update(tally["counts"]["refused"])
     return [days[name] for name in sorted(days)]
 
 
-def gaps_of(tallies: Sequence[Tally], question: Question) -> list[dict[str, str]]:
+def gaps_of(tallies: Sequence[dict[str, Any]], question: Question) -> list[dict[str, str]]:
     """By source and time, the whole hours of the period that no tallies cover, run together."""
-    by_source = dict[str, list[Tally]]()
+    by_source, gaps = dict[str, list[dict[str, Any]]](), list[dict[str, str]]()
     for tally in tallies:
-        by_source.setdefault(tally.source, []).append(tally)
-    gaps: list[dict[str, str]] = []
+        by_source.setdefault(tally["source"], []).append(tally)
     for source, its in sorted(by_source.items()):
-        begin, end = max(question.since, its[0].start), question.until
-        covered = sorted((one.start, one.end) for one in its if not one.is_incomplete and one.start < one.end)
-        reached, runs = begin, list[list[str]]()
+        begin, end, runs = max(question.since, its[0]["from"]), question.until, list[list[str]]()
+        covered = sorted((one["from"], one["until"]) for one in its if not one["incomplete"])
+        reached = begin
         for low, high in [*covered, (end, end)]:
             hole_end = min(low, end)
-            if reached < hole_end:
+            if reached < hole_end and low <= high:
                 first, last = max(hour_of(reached), begin), min(next_hour(hole_end), end)
                 if runs and runs[-1][1] >= first:
                     runs[-1][1] = last
@@ -1851,10 +1693,12 @@ def next_hour(moment: str) -> str:
     """The full hour at that time, or after it."""
     if moment == hour_of(moment):
         return moment
-    return f"{datetime.fromisoformat(moment[:13] + ':00:00') + timedelta(hours=1):%Y-%m-%dT%H}:00:00.000000Z"
+    return hour_of((datetime.fromisoformat(moment[:13] + ":00:00") + timedelta(hours=1)).isoformat())
 
 
 # ---- events.parquet, if pyarrow is there to read it -----------------------------------------------------------------
+
+MAX_FOOTER, MAX_BATCH = 1 << 23, 1 << 25  # bytes of what the file says of itself, and of texts that are taken at once
 
 
 class Part(io.RawIOBase):
@@ -1869,9 +1713,6 @@ class Part(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self.position
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self.position = offset + (0, self.position, self.member.size)[whence]
@@ -1888,50 +1729,43 @@ class Part(io.RawIOBase):
         super().close()
 
 
-MAX_FOOTER = 1 << 23
-AT_ONCE = 1 << 25
-
-
-def compare_parquet(bundle: Bundle, part: Part, events: int) -> None:
+def compare_parquet(bundle: Bundle, events: int) -> None:
     """That events.parquet has a row for each line of events.jsonl, with types.
 
     A few bytes of it can stand for very many. So texts are left in their dictionaries until these were looked at: none
     can be longer than the longest line of events.jsonl. And only so many rows are taken at once as fit in memory.
     """
-    member = bundle.members[EVENTS]
-    longest = max((len(line) for line in Lines(bundle, [Piece(member, member.start, member.end)], EVENTS)), default=0)
-    part.seek(max(0, part.member.size - 8))
-    footer = int.from_bytes(part.read(8)[:4], "little")
-    need(PARQUET, footer <= MAX_FOOTER, "what it says of itself is larger than it can be")
-    try:
-        parquet: Any = import_module("pyarrow.parquet")
-        file: Any = parquet.ParquetFile(part)
-        found = [(one.name, str(one.type)) for one in file.schema_arrow]
-        types = {"index": "int64", "test": "bool", "erased": "bool"}
-        need(PARQUET, found == [(name, types.get(name, "string")) for name in COLUMNS], "it has other columns")
-        need(PARQUET, file.metadata.num_rows == events, f"it has {file.metadata.num_rows} rows for {events} events")
-        check_column_sizes(file.metadata, member.size)
-        texts = [name for name in COLUMNS if name not in types]
-        file = parquet.ParquetFile(part, metadata=file.metadata, read_dictionary=texts)
-        rows = rows_of(bundle)
-        for batch in file.iter_batches(max(1, min(AT_ONCE // (longest + 1), 4096))):
-            columns = [values_of(column, longest) for column in batch.columns]
-            for row in zip(*columns, strict=True):
-                place, true = next(rows)
-                need(place, [*row] == true, f"it is not what {EVENTS} says of the event")
-    except (Wrong, Unable, MemoryError):
-        raise
-    except Exception:  # noqa: BLE001  (pyarrow has errors of many kinds)
-        raise Wrong(PARQUET, "pyarrow cannot read it") from None
+    longest = max(map(len, Lines(bundle, EVENTS)), default=0)
+    with Part(bundle, bundle.members[PARQUET]) as part:
+        part.seek(max(0, part.member.size - 8))
+        footer = int.from_bytes(part.read(8)[:4], "little")
+        need(footer <= MAX_FOOTER, "what it says of itself is larger than it can be", PARQUET)
+        try:
+            parquet: Any = import_module("pyarrow.parquet")
+            file: Any = parquet.ParquetFile(part)
+            check_columns(file, events, bundle.members[EVENTS].size)
+            file = parquet.ParquetFile(part, metadata=file.metadata, read_dictionary=[*COLUMNS[1:22]])
+            rows = rows_of(bundle)
+            for batch in file.iter_batches(max(1, min(MAX_BATCH // (longest + 1), 4096))):
+                for row in zip(*[values_of(column, longest) for column in batch.columns], strict=True):
+                    place, true = next(rows)
+                    need([*row] == true, f"it is not what {EVENTS} says of the event", place)
+        except (Wrong, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001  (pyarrow has errors of many kinds)
+            raise Wrong(PARQUET, "pyarrow cannot read it") from None
 
 
-def check_column_sizes(metadata: Any, limit: int) -> None:
-    """Refuse columns that unpack to more than there is in events.jsonl, which has all of them in every line."""
-    for number_ in range(metadata.num_row_groups):
-        group = metadata.row_group(number_)
-        for column in range(group.num_columns):
-            size = group.column(column).total_uncompressed_size
-            need(PARQUET, size <= limit + 16 * group.num_rows + 4096, f"a column of it unpacks to {size} bytes")
+def check_columns(file: Any, events: int, most: int) -> None:
+    """Refuse columns of other types, and such as unpack to more than there is in events.jsonl, which has them all."""
+    types = {"index": "int64", "test": "bool", "erased": "bool"}
+    found = [(one.name, str(one.type)) for one in file.schema_arrow]
+    need(found == [(name, types.get(name, "string")) for name in COLUMNS], "it has other columns", PARQUET)
+    need(file.metadata.num_rows == events, f"it has {file.metadata.num_rows} rows for {events} events", PARQUET)
+    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            is_possible = column.total_uncompressed_size <= most + 16 * group.num_rows + 4096
+            need(is_possible, "a column of it unpacks to more than there can be", PARQUET)
 
 
 def values_of(column: Any, longest: int) -> list[Any]:
@@ -1939,23 +1773,21 @@ def values_of(column: Any, longest: int) -> list[Any]:
     if str(column.type).startswith("dictionary"):
         compute: Any = import_module("pyarrow.compute")
         most = compute.max(compute.binary_length(column.dictionary)).as_py() or 0
-        need(PARQUET, most <= longest, f"it has a text of {most} bytes; the longest line of {EVENTS} has {longest}")
+        need(most <= longest, f"it has a text of {most} bytes; no line of {EVENTS} has so many", PARQUET)
         column = column.dictionary_decode()
-    values: list[Any] = column.to_pylist()
-    return values
+    return column.to_pylist()
 
 
 def rows_of(bundle: Bundle) -> Iterator[tuple[str, list[Any]]]:
     """What each line of events.jsonl says, which was checked before; and the place of that row."""
-    member = bundle.members[EVENTS]
-    for count, line in enumerate(Lines(bundle, [Piece(member, member.start, member.end)], EVENTS), 1):
-        said = json.loads(line)
-        leaf, event = said["leaf"], said["event"] or {}
-        facts, item = leaf["facts"], event.get("item") or {}
-        breaches = facts.get("breaches")
+    for count, line in enumerate(Lines(bundle, EVENTS), 1):
+        said: Any = json.loads(line)
+        leaf: Any = said["leaf"]
+        event: dict[str, Any] = said["event"] or {}
+        item: dict[str, Any] = event.get("item") or {}
+        facts, breaches = leaf["facts"], leaf["facts"].get("breaches")
         row = [said["index"], leaf["id"], leaf["logged_at"], facts.get("received_at"), leaf["kind"]]
-        row += [facts.get(name) for name in COLUMNS[5:11]]
-        row += [item.get("type"), item.get("id"), *(event.get(name) for name in EVENT_TEXTS)]
+        row += [*map(facts.get, OF_FACTS), item.get("type"), item.get("id"), *map(event.get, OF_EVENT)]
         row += [None if breaches is None else " ".join(breaches), said["stands"]["cross_check"]]
         yield f"{PARQUET} row {count} (entry {said['index']})", [*row, facts.get("test"), said["erased"]]
 
@@ -1968,18 +1800,18 @@ def read_key(given: str) -> Key:
     return parse_key(given if "+" in given else Path(given).read_text(encoding="utf-8"))
 
 
-def printable(lines: Sequence[str]) -> str:
-    """Lines in ASCII, with nothing that moves the cursor: else a bundle could bring a verdict of its own."""
-    text_ = "\n".join(lines).encode("ascii", "backslashreplace").decode()
-    return re.sub(r"[^\n -~]", lambda found: f"\\x{ord(found[0]):02x}", text_) + "\n"
+def printable(text: str) -> str:
+    """A text in ASCII, with nothing that moves the cursor: else a bundle could bring a verdict of its own."""
+    plain = text.encode("ascii", "backslashreplace").decode()
+    return re.sub(r"[^\n -~]", lambda found: f"\\x{ord(found[0]):02x}", plain) + "\n"
 
 
 def main() -> int:
     """Run the command; gives the exit status."""
     parser = argparse.ArgumentParser(description="Verify an export bundle of Rescind, offline.")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE.zip", help="the file as it was downloaded")
-    help_ = "the log's key, or a file with it; may be given several times"
-    parser.add_argument("--key", action="append", required=True, metavar="VKEY", help=help_)
+    about_key = "the log's key, or a file with it; may be given several times"
+    parser.add_argument("--key", action="append", required=True, metavar="VKEY", help=about_key)
     given = parser.parse_args()
     try:
         keys = [read_key(key) for key in given.key]
@@ -1987,16 +1819,14 @@ def main() -> int:
     except (OSError, ValueError, Refused) as error:
         parser.error(str(error))
     try:
-        words = judged(lambda: Verifier(given.bundle, keys).check())
+        words = Verifier(given.bundle, keys).check()
     except Wrong as wrong:
-        sys.stderr.write(printable([f"NOT VERIFIED: {': '.join(wrong.args)}"]))
+        sys.stderr.write(printable(f"NOT VERIFIED: {': '.join(wrong.args)}"))
         return 1
     except Unable as unable:
-        sys.stderr.write(
-            printable([f"It could not be verified here: {unable}. Nothing is shown, neither for nor against it."])
-        )
+        sys.stderr.write(printable(f"It could not be verified here, and nothing is said for or against it: {unable}"))
         return 2
-    sys.stdout.write(printable(words))
+    sys.stdout.write(printable("\n".join(words)))
     return 0
 
 
