@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test setup serve lint bench clean
+.PHONY: demo test test-long setup serve lint bench clean
 
 demo: setup
 	@$(BIN)/receiver demo $(ARGS)
@@ -13,6 +13,10 @@ WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3)')
 # Workers must collect the same tests in the same order, sets in their parameters included: one hash seed for all.
 test: setup lint
 	PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# With the stories that take minutes: kills in a row, logs that are lost, down or forked.
+test-long: setup
+	PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --long $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -20,10 +20,36 @@ from receiver.settings import Settings
 from tests.backups import Backup
 from tests.postgres import Cluster, find_binaries, running_cluster
 
+LONG = frozenset(
+    {
+        "test_cross_checks_page.py",
+        "test_erased_everywhere.py",
+        "test_follow_kill.py",
+        "test_forked_issuer.py",
+        "test_issuer_out_of_reach.py",
+        "test_kill.py",
+        "test_passed_on.py",
+        "test_providers_records.py",
+        "test_relay_kill.py",
+        "test_restored.py",
+        "test_whose_entries.py",
+    }
+)
+"""Stories of minutes, which are told with `--long` only: what they show is shown piece by piece by the others."""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long`: everything."""
+    parser.addoption("--long", action="store_true", help="the stories that take minutes as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have the stories run first: they take longest, and mostly wait, so that the others find room beside them."""
     items.sort(key=lambda item: "scenarios" not in item.path.parts)
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.path.name in LONG and "scenarios" in item.path.parts]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session", autouse=True)
