@@ -16,6 +16,8 @@ from translog.log import Log
 _log = logging.getLogger(__name__)
 
 UNPUBLISHED_FOR_TOO_LONG = 10.0  # seconds
+LEAST_PATIENCE = 2.0
+"""Seconds that a reader waits for a checkpoint at least: a busy moment of a receiver that signs often is no failure."""
 
 
 class Publisher:
@@ -77,9 +79,9 @@ class Publisher:
         return [name for name, (since, _) in list(self._awaited.items()) if now - since > UNPUBLISHED_FOR_TOO_LONG]
 
     async def wait_for(self, log: Log, index: int) -> bool:
-        """Wait until that entry's checkpoint is published, at most two intervals; whether it is."""
+        """Wait until that entry's checkpoint is published, at most two intervals or two seconds; whether it is."""
         try:
-            async with asyncio.timeout(2 * self.interval), self._published:
+            async with asyncio.timeout(max(2 * self.interval, LEAST_PATIENCE)), self._published:
                 while log.published_size <= index:
                     await self._published.wait()
         except TimeoutError:

@@ -76,9 +76,11 @@ def postgresql() -> Generator[Cluster]:
 
 
 @pytest.fixture
-def postgresql_url(postgresql: Cluster) -> Generator[str]:
-    """The URL of a new, empty database on PostgreSQL."""
-    name = postgresql.create_database()
+def postgresql_url(postgresql: Cluster, request: pytest.FixtureRequest) -> Generator[str]:
+    """The URL of a new, empty database on PostgreSQL; it has the schema where the test asks for the database."""
+    has_schema = not {"database", "postgresql_database"}.isdisjoint(request.fixturenames)
+    template = str(request.getfixturevalue("postgresql_schema")) if has_schema else "template0"
+    name = postgresql.create_database(template=template)
     yield postgresql.url(name)
     postgresql.drop_database(name)
 
@@ -119,18 +121,16 @@ def _migrated(url: str, name: str) -> str:
 @pytest.fixture
 def sqlite_database(sqlite_url: str, sqlite_schema: str) -> Generator[Database]:
     """A new SQLite database with its schema, for what need not be tried twice."""
-    yield from _copied(sqlite_url, sqlite_schema)
+    database = Database(sqlite_url)
+    Backup(database, sqlite_schema).put_back()
+    yield database
+    database.dispose()
 
 
 @pytest.fixture
-def postgresql_database(postgresql_url: str, postgresql_schema: str) -> Generator[Database]:
+def postgresql_database(postgresql_url: str) -> Generator[Database]:
     """A new database on PostgreSQL with its schema, for what only a server can do."""
-    yield from _copied(postgresql_url, postgresql_schema)
-
-
-def _copied(url: str, schema: str) -> Generator[Database]:
-    database = Database(url)
-    Backup(database, schema).put_back()
+    database = Database(postgresql_url)
     yield database
     database.dispose()
 

@@ -135,7 +135,7 @@ class ProofsController(Controller):
 
 async def _until_published(publisher: Publisher, log: Log, index: int) -> None:
     """Return once the checkpoint covers that entry. Raises Problem 404 if there is no such entry, 503 if it takes
-    more than two intervals.
+    more than two intervals, and more than two seconds.
     """
     if index < log.published.size:
         return

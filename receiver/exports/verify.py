@@ -72,7 +72,7 @@ MAX_NOTE, MAX_SIGNATURES = 1_000_000, 100
 MAX_NESTING = 64  # arrays and objects within one another
 MAX_INTEGER = 2**53 - 1  # what every reader of JSON keeps exactly
 
-BLOCK = 1 << 20  # bytes that are read at once
+BLOCK, BUFFER = 1 << 20, 1 << 16  # bytes that are read at once; of lines and entries, which are taken one by one
 CHUNK = 4096  # entries that are checked together: a power of two, so that they are one subtree of the log
 MANY, MOST_PROCESSES = 20_000, 8  # entries from which on several processes share the work, and how many do
 
@@ -119,13 +119,14 @@ WRITE_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",
 def canonical(data: bytes) -> Any:
     """The value of canonical JSON: written again, it gives the same bytes."""
     try:
-        value = READ_JSON.decode(data.decode())
-        written = WRITE_JSON.encode(value).encode()
+        text = data.decode()
+        value, _ = READ_JSON.raw_decode(text)  # whatever may stand behind the value will be missing when it is written
+        written = WRITE_JSON.encode(value)
     except RecursionError:
         raise Refused(f"it is JSON nested deeper than {MAX_NESTING} levels") from None
     except ValueError:  # of JSON, or of UTF-8
         raise Refused("it is no JSON") from None
-    need(written == data, "it is JSON, but not in its one canonical spelling")
+    need(written == text, "it is JSON, but not in its one canonical spelling")
     if not data.isascii() or data.count(b"{") + data.count(b"[") > MAX_NESTING:  # else there is nothing to find
         check_names_and_nesting(value)
     return value
@@ -228,7 +229,8 @@ def unbase64(encoded: str | bytes, size: int | None = None) -> bytes:
         raise Refused("there is something else in the place of base64") from None
     is_same = written == (encoded.encode() if isinstance(encoded, str) else encoded)
     need(is_same, "there is base64 in another spelling than the canonical one")
-    need(size in {None, len(data)}, f"there are {len(data)} bytes in base64 where {size} must be")
+    if size is not None and size != len(data):
+        raise Refused(f"there are {len(data)} bytes in base64 where {size} must be")
     return data
 
 
@@ -819,7 +821,7 @@ class Lines:
         self.current, self.counts = 0, [0] * len(self.pieces)
 
     def __iter__(self) -> Iterator[bytes]:
-        with self.bundle.path.open("rb") as file:
+        with self.bundle.path.open("rb", BUFFER) as file:
             for number, (_, position, end) in enumerate(self.pieces):
                 self.current = number
                 file.seek(position)
@@ -943,7 +945,7 @@ class Task:
 
     def entries(self, chunk: Chunk) -> Iterator[tuple[int, bytes]]:
         """The entries of a chunk, with their indexes."""
-        with self.bundle.path.open("rb") as file:
+        with self.bundle.path.open("rb", BUFFER) as file:
             file.seek(chunk.place)
             for index in range(chunk.low, chunk.high):
                 size = int.from_bytes(file.read(2), "big")
@@ -983,11 +985,12 @@ def survey(task: Task, chunk: Chunk) -> Surveyed:
             times.append(leaf.logged_at)
         except Refused as error:
             found.fault = f"{ENTRIES} entry {index}", str(error)
-    found.nodes = {(index, index + 1): one for index, one in enumerate(hashes, chunk.low)}
     if len(hashes) == CHUNK:
         while len(hashes) > 1:
             hashes = [node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
         found.nodes = {(chunk.low, chunk.high): hashes[0]}
+    else:
+        found.nodes = {(index, index + 1): one for index, one in enumerate(hashes, chunk.low)}
     if times:
         found.times = times[0], times[-1]
         found.before, over = bisect_left(times, task.question.since), bisect_left(times, task.question.until)

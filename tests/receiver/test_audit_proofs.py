@@ -222,7 +222,7 @@ def test_it_does_not_wait_for_what_is_not_there(slow: Service) -> None:
 
 
 def test_it_does_not_wait_for_ever(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """503 after two intervals if nothing is published, that says when to ask again; then it is proved."""
+    """503 after two seconds if nothing is published, that says when to ask again; then it is proved."""
     folder = tmp_path_factory.mktemp("stuck")
     with running(settings_in(folder)) as service:
         headers, sender = service.key(), service.add_source()
