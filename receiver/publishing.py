@@ -12,6 +12,7 @@ from receiver.metrics import Metrics
 from receiver.records.opening import Records, Tenant
 from translog.errors import LogDamaged, LogRegressed, TranslogError
 from translog.log import Log
+from translog.store import Standing, standings
 
 _log = logging.getLogger(__name__)
 
@@ -20,8 +21,16 @@ LEAST_PATIENCE = 2.0
 """Seconds that a reader waits for a checkpoint at least: a busy moment of a receiver that signs often is no failure."""
 
 
+LOOKED_AGAIN = 10.0
+"""Seconds after which even a log that stands as it did is looked at: what its guard says may have changed."""
+
+
 class Publisher:
-    """Publishes every tenant's log. Its methods are called on the loop; the work is done in a thread."""
+    """Publishes every tenant's log. Its methods are called on the loop; the work is done in a thread.
+
+    Most logs of a receiver with many tenants are idle. Where they stand is one question for all of them; one that
+    stands as it did when all of it was published is passed over.
+    """
 
     def __init__(self, records: Records, metrics: Metrics, halt: Callable[[str], None]) -> None:
         """`halt` is called with the reason once a log is found that must not be written to any more."""
@@ -31,6 +40,7 @@ class Publisher:
         self.interval = records.settings.publish_interval
         self._published = asyncio.Condition()
         self._awaited: dict[str, tuple[float, int]] = {}  # by tenant, since when which size waits to be covered
+        self._settled: dict[str, tuple[Standing, float]] = {}  # by tenant, where its log stood with nothing to do, when
         self.failures: dict[str, str] = {}  # by tenant, what the last attempt failed with
 
     async def run(self) -> None:
@@ -42,13 +52,25 @@ class Publisher:
 
     async def publish(self) -> None:
         """Publish every log that has grown, and wake who waits."""
+        standing = await asyncio.to_thread(self._standing)
         for tenant in self._records.tenants:
-            await asyncio.to_thread(self._publish, tenant)
+            stands = standing.get(tenant.log_id)
+            settled, since = self._settled.get(tenant.name, (None, 0.0))
+            if stands is None or stands != settled or time.monotonic() - since > LOOKED_AGAIN:
+                await asyncio.to_thread(self._publish, tenant, stands)
         async with self._published:
             self._published.notify_all()
 
-    def _publish(self, tenant: Tenant) -> None:
+    def _standing(self) -> dict[int, Standing]:
+        try:
+            with self._records.database.read() as tx:
+                return standings(tx)
+        except Exception:  # noqa: BLE001  (then every log is tried, and each failure is told)
+            return {}
+
+    def _publish(self, tenant: Tenant, stands: Standing | None) -> None:
         name, log = tenant.name, tenant.log
+        self._settled.pop(name, None)
         try:
             log.publish()
             log.refresh()
@@ -68,6 +90,8 @@ class Publisher:
                 del self._awaited[name]
             if size > log.published_size:
                 self._awaited.setdefault(name, (time.monotonic(), size))
+            elif stands is not None and stands.size == stands.published_size == size:
+                self._settled[name] = stands, time.monotonic()
             return
         self._awaited.setdefault(name, (time.monotonic(), log.published_size + 1))
         self._metrics.publish_failures.labels(name).inc()

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
+import hypothesis
 import pytest
 
 from receiver.records.engine import Database
@@ -19,6 +20,10 @@ from receiver.records.vault import KEY_FILE, KEY_SIZE
 from receiver.settings import Settings
 from tests.backups import Backup
 from tests.postgres import Cluster, find_binaries, running_cluster
+
+# Machines are noisy: what an example takes says nothing, and neither does how long it took to make one up.
+hypothesis.settings.register_profile("noisy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("noisy")
 
 LONG = frozenset(
     {

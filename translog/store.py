@@ -216,6 +216,22 @@ def create_log(tx: sa.Connection, origin: str, empty_root: bytes) -> int:
     return int(row)
 
 
+class Standing(NamedTuple):
+    """Where a log stands: its size and root, and the newest checkpoint's size and note (None before the first)."""
+
+    size: int
+    root: bytes
+    published_size: int | None
+    note: bytes | None
+
+
+def standings(tx: sa.Connection) -> dict[int, Standing]:
+    """Where every log of the database stands, by its id: one question, however many there are."""
+    columns = logs.c.id, logs.c.size, logs.c.root, published.c.size.label("published_size"), published.c.note
+    rows = tx.execute(sa.select(*columns).join_from(logs, published, isouter=True))
+    return {id_: Standing(*where) for id_, *where in rows}
+
+
 class SqlStore:
     """The Store in SQL, on SQLite and on PostgreSQL alike."""
 

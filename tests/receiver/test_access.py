@@ -296,7 +296,8 @@ def test_no_route_shows_anything_of_another_tenant(
     key = {**either_service.key("audit,export,operate,admin", "tenant-beta"), **header}
     either_service.add_source("tenant-beta").post(revoked())
     either_service.until_published("tenant-beta")
-    ids = theirs.ids[:4] if header else theirs.ids  # the header is nowhere read, so a few will do
+    is_thorough = not header and either_service.records.database.is_sqlite  # elsewhere a few will do
+    ids = theirs.ids if is_thorough else theirs.ids[:4]
     for path, query in routes(either_service).items():
         made_up = [_like(one) for one in ids]
         for asked, other in zip(questions(path, query, ids), questions(path, query, made_up), strict=True):
@@ -312,9 +313,11 @@ def test_no_route_shows_anything_of_another_tenant(
 def test_every_route_shows_a_tenant_what_is_its_own(either_service: Service, theirs: Theirs) -> None:
     """With its own key, each of them has something of it that was not in the question."""
     for path, query in routes(either_service).items():
-        answers = {asked: get(either_service, asked, theirs.key) for asked in questions(path, query, theirs.ids)}
         assert any(
-            mark in answer.text and mark not in asked for asked, answer in answers.items() for mark in theirs.marks
+            mark in answer and mark not in asked
+            for asked in questions(path, query, theirs.ids)
+            for answer in [get(either_service, asked, theirs.key).text]
+            for mark in theirs.marks
         ), path
 
 

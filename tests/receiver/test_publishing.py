@@ -184,6 +184,27 @@ def test_a_failure_that_is_over_is_forgotten(
     with_publisher(records, play)
 
 
+def test_an_idle_log_is_looked_at_now_and_then(
+    records: Records, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it stands as it did it is passed over; what its guard says is asked again after a while."""
+    monkeypatch.setattr(publishing, "LOOKED_AGAIN", 60.0)
+
+    async def play(publisher: Publisher, halted: list[str]) -> None:
+        for _ in range(3):
+            await publisher.publish()
+        settings.guard.rename(settings.guard.with_name("away"))
+        settings.guard.write_bytes(b"")
+        await publisher.publish()
+        assert publisher.failures == {}
+        monkeypatch.setattr(publishing, "LOOKED_AGAIN", 0.0)
+        await publisher.publish()
+        assert "guard" in publisher.failures["default"]
+        assert halted == []
+
+    with_publisher(records, play)
+
+
 def test_a_database_out_of_reach_is_no_reason_to_halt(records: Records) -> None:
     """The next second may do better."""
 
@@ -213,7 +234,8 @@ def test_a_log_that_regressed_halts_recording(records: Records) -> None:
     async def play(publisher: Publisher, halted: list[str]) -> None:
         for _ in range(3):
             log_one(records)
-        await publisher.publish()
+        for _ in range(3):  # the last one passes it over
+            await publisher.publish()
         note = log_of(records).published.note
         with records.database.write() as tx:
             tx.execute(sa.update(logs).values(size=1))

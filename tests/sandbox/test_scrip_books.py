@@ -116,7 +116,7 @@ def test_lots_come_back_last_in_first_out(ledger: Ledger) -> None:
     assert gone == [[0, 0, 250], [0, 50, 50], [100, 150, 0]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), credited=st.lists(amounts, min_size=1, max_size=5), in_lots=st.booleans())
 def test_any_parts_leave_the_books_in_balance(
     ledger: Ledger, data: st.DataObject, credited: list[int], in_lots: bool
@@ -151,7 +151,7 @@ def test_any_parts_leave_the_books_in_balance(
         assert in_lots or taken_back == sum(one["PARTICIPANT"] for one in moved)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     data=st.data(),
     unit_cost=amounts,

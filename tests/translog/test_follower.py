@@ -46,7 +46,7 @@ def test_a_log_is_read_on(old_size: int, new_size: int) -> None:
     assert (believed(reader.state) == believed(State.parse(kept))) is (new_size <= old_size)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=6), st.randoms(use_true_random=False), st.booleans())
 def test_any_growth_in_any_chunks(sizes: list[int], chance: random.Random, stop_early: bool) -> None:
     """Whatever checkpoints a log shows, and however many bundles come at a time, each entry is read, and once."""
