@@ -287,10 +287,25 @@ class Judging:
             and source.naming.starts_at is not None
             and source.naming.starts_at <= kept.index
         ]
-        if kept.said is None:  # whose it is was noted when it was erased
-            return [one for one in namings if one.source_id == kept.source_id]
+        if kept.said is None:
+            return self._concerned_instead(kept, namings)
         claim = kept.said.claim
-        return concerned(namings, kept.provider, claim) if may_be_gap(claim) else []
+        return concerned(namings, kept.provider, claim.account) if may_be_gap(claim) else []
+
+    def _concerned_instead(self, kept: Kept, namings: Sequence[Naming]) -> list[Naming]:
+        """Of these sources those that an entry concerns which is erased: by the one that was noted when it was.
+
+        Where that is not among them any more, whoever took its place owes the notice: of its account, which is the
+        entry's. If it is exclusive, or was, for it has no account, the entry may be of any.
+        """
+        noted = None if kept.source_id is None else self._sources[kept.source_id].naming
+        if noted is None:
+            return []
+        if its_own := [one for one in namings if one.source_id == noted.source_id]:
+            return its_own
+        if noted.exclusive or noted.account is None:
+            return [one for one in namings if one.provider == kept.provider]
+        return concerned(namings, kept.provider, noted.account)
 
     def _tell(self, kept: Kept, state: str, source_id: str | None) -> str:
         if source_id is None:

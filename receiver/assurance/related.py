@@ -80,7 +80,7 @@ class Event:
 class Kept:
     """An entry that is kept, and what is known of it. `said` is None if it is erased, or cannot be read any more.
 
-    Of one that is erased, and that nobody has told of, `source_id` is whose gap it may be.
+    Of one that is erased, and that nobody has told of, `source_id` is whose gap it may be, or of whose account it is.
     """
 
     index: int

@@ -6,8 +6,17 @@ from pathlib import Path
 import click
 
 from receiver.cli.common import data_option, json_option, opened, plainly, printable, show, tenant_option
+from receiver.erasure.placing import unseen
 from receiver.events import parse_time
 from receiver.records.apikeys import Scope, create_key, list_keys, parse_scopes, revoke_key
+
+
+def _seen(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A callback for owners: a name, all of which can be seen, so that two which look the same are the same."""
+    if value is not None and (hidden := unseen(value)):
+        code = ", ".join(f"U+{ord(char):04X}" for char in dict.fromkeys(hidden))
+        raise click.BadParameter(f"{value!a} has characters that cannot be seen: {code}")
+    return printable(context, parameter, value)
 
 
 @click.group()
@@ -18,7 +27,7 @@ def key() -> None:
 @key.command()
 @click.argument("name", callback=printable)
 @click.option("--scopes", required=True, help="Separated by commas: audit, export, operate, admin.")
-@click.option("--owner", callback=printable, help="Who answers for it.  [default: NAME]")
+@click.option("--owner", callback=_seen, help="Who answers for it.  [default: NAME]")
 @click.option("--expires", help="RFC 3339, such as 2027-01-01T00:00:00Z.  [default: never]")
 @tenant_option
 @data_option

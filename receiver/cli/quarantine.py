@@ -90,6 +90,7 @@ def reprocess_(
                 items.append(item)
             else:  # each as it is done: those before a failure of the database stay done
                 click.echo(_result(item), err=item["status"] == FAILED)
+        _erase_copies(records, of)
     numbers = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     summary = f"{counts.total()} read again: {numbers}." if counts else "Nothing is in quarantine."
     show({"items": items, "counts": counts}, as_json=as_json, lines=[summary])
@@ -111,6 +112,13 @@ def _reprocess(records: Records, tenant: Tenant, quarantine_id: str) -> dict[str
     except (NotQuarantinedError, NotReprocessableError) as error:
         return {"status": FAILED, "detail": str(error)}
     return {"status": IGNORED} if outcome is None else dict(_told(outcome))
+
+
+def _erase_copies(records: Records, tenant: Tenant) -> None:
+    """Of what is erased already: reading a copy asks for its erasure, which need not wait for a service."""
+    from receiver.erasure.requests import resume
+
+    resume(records, tenant)
 
 
 def _told(outcome: Outcome) -> Iterator[tuple[str, Any]]:

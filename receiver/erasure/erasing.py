@@ -25,13 +25,14 @@ commit; a service that starts removes what a crash has left of these.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from receiver import providers
-from receiver.erasure.holds import any_in_force, first_hold, not_to_be_covered
+from receiver.erasure.holds import any_in_force, first_hold, may_cover_unread
 from receiver.erasure.selecting import (
     Claim,
     Extent,
@@ -46,7 +47,7 @@ from receiver.erasure.selecting import (
     words_about,
 )
 from receiver.events import Claim as Said
-from receiver.events import Kind
+from receiver.events import Kind, format_time, parse_time
 from receiver.records import persons
 from receiver.records.attempts import is_erased
 from receiver.records.findings import Finding, Kept, keep
@@ -60,6 +61,9 @@ from receiver.records.tables import attempts, checks, claims, deliveries, findin
 
 MOST = 1000
 """Rows that one entry names."""
+
+_PROBED = timedelta(days=1)
+"""No probe lasts longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,15 @@ def hold_of(tx: sa.Connection, tenant: Tenant, plan: Selection) -> str | None:
     return next((hold for hold in found if hold is not None), None)
 
 
+def hold_of_answers(records: Records, tx: sa.Connection, ids: Sequence[str], now: str) -> str | None:
+    """The id of a hold in force that may cover an answer which waits to be recorded, to a call among these; else None.
+
+    What it says nobody knows before it is recorded; then it is covered, or not, like everything else.
+    """
+    waiting = set(Pending.of(records).calls()).intersection(ids)
+    return next((hold for hold in _holds_of_answers(tx, sorted(waiting), now).values()), None)
+
+
 def clear_up(records: Records, done: Erased) -> None:
     """Remove what is in files of what was erased: only after the commit. Raises OSError."""
     remove_files(records.settings, done.exports)
@@ -153,13 +166,30 @@ def clear_up(records: Records, done: Erased) -> None:
 
 
 def drop_answers(records: Records) -> None:
-    """Forget the answers that wait to be recorded and whose calls are erased; there are few of these, if any."""
+    """Forget the answers that wait to be recorded and whose calls are erased; there are few of these, if any.
+
+    One that came in the meantime, or to another receiver than the one that erased its call, may be covered by a hold:
+    that is forgotten once the hold is released.
+    """
     pending = Pending.of(records)
     if waiting := pending.calls():
         with records.database.read() as tx:
             gone = [call for call in waiting if is_erased(tx, call)]
+            kept = _holds_of_answers(tx, gone, format_time(datetime.now(UTC)))
         for call in gone:
-            pending.drop(call)
+            if call not in kept:
+                pending.drop(call)
+
+
+def _holds_of_answers(tx: sa.Connection, calls: Sequence[str], now: str) -> dict[str, str]:
+    """Those of the calls whose answers a hold may cover if they have come by now, each with the oldest hold's id."""
+    found: dict[str, str] = {}
+    for some in parts(calls):
+        query = sa.select(deliveries.c.id, deliveries.c.source_id, deliveries.c.received_at)
+        for call in tx.execute(query.where(deliveries.c.id.in_(some)).order_by(deliveries.c.id)):
+            held_sources = may_cover_unread(tx, [call.source_id], call.received_at, now)
+            found.update((call.id, hold) for hold in held_sources.values())
+    return found
 
 
 # ---- what goes ------------------------------------------------------------------------------------------------------
@@ -257,12 +287,12 @@ def _clear(changing: Changing, tenant: Tenant, extent: Extent, taken: _Taken) ->
         its = sa.update(deliveries).where(deliveries.c.id.in_(some))
         tx.execute(its.values({**gone, "occurred_at": None} if is_all else gone))
         if is_all:
-            _clear_around(changing, tenant, some)
+            _clear_around(changing, some)
     if is_all:
         _clear_claims(tx, tenant, taken.claims)
 
 
-def _clear_around(changing: Changing, tenant: Tenant, ids: Sequence[str]) -> None:
+def _clear_around(changing: Changing, ids: Sequence[str]) -> None:
     """What else a row has that is made of its data, and what would be looked for with it."""
     tx = changing.tx
     columns = deliveries.c
@@ -275,8 +305,8 @@ def _clear_around(changing: Changing, tenant: Tenant, ids: Sequence[str]) -> Non
     tx.execute(sa.update(attempts).where(attempts.c.id.in_(ids)).values(next_at=None))
     theirs = tx.execute(sa.select(columns.source_id).where(columns.id.in_(ids)).distinct()).scalars().all()
     # What a probe holds nobody has read: not whom it names, and not what it is about.
-    let_go = not_to_be_covered(tx, tenant, theirs, changing.now)
-    tx.execute(sa.delete(held).where(held.c.source_id.in_(let_go)))
+    kept = may_cover_unread(tx, theirs, format_time(parse_time(changing.now) - _PROBED), changing.now)
+    tx.execute(sa.delete(held).where(held.c.source_id.in_([its_id for its_id in theirs if its_id not in kept])))
     persons.forget(tx, ids)
 
 
@@ -300,8 +330,7 @@ def _clear_claims(tx: sa.Connection, tenant: Tenant, taken: Sequence[sa.Row[Any]
     """The rows stay: what is read of the log once more finds them, and leaves them as they are."""
     if not taken:
         return
-    mine = sa.select(sources).where(sources.c.tenant_id == tenant.id, sources.c.issuer_log_id.is_not(None))
-    rows = tx.execute(mine.order_by(sources.c.created_at, sources.c.id)).all()
+    rows = tx.execute(sa.select(sources).where(sources.c.tenant_id == tenant.id)).all()
     tx.execute(
         _CLAIM,
         [
@@ -314,6 +343,9 @@ def _clear_claims(tx: sa.Connection, tenant: Tenant, taken: Sequence[sa.Row[Any]
 def _whose_gap(row: sa.Row[Any], rows: Sequence[sa.Row[Any]]) -> str | None:
     """The source whose gap an entry is or may be one day: of several one that it would be now, with the longest grace.
 
+    By its account another one is found if this is replaced. So where none names the log just now that it concerns, it
+    is one of the account all the same.
+
     That something is under way is told as no gap any more: its end, whichever act that is, may have announced it.
     """
     said = providers.get(row.provider).entry(bytes(row.entry))
@@ -322,10 +354,16 @@ def _whose_gap(row: sa.Row[Any], rows: Sequence[sa.Row[Any]]) -> str | None:
         return whose
     if not isinstance(said, Said) or not may_be_gap(said) or said.effect.under_way:
         return None
-    namings = [naming_of(one) for one in rows if one.issuer_log_id == row.issuer_log_id]
-    now = {one.id for one in rows if one.enabled}
-    whose_now = [
-        (one.source_id in now and one.starts_at is not None and one.starts_at <= row.place, one.grace, one.source_id)
-        for one in concerned(namings, row.provider, said)
+    names_it = {one.id for one in rows if one.issuer_log_id == row.issuer_log_id}
+    now = {one.id for one in rows if one.id in names_it and one.enabled}
+    namings = [replace(naming_of(one), exclusive=one.exclusive and one.id in names_it) for one in rows]
+    ranked = [
+        (
+            one.source_id in now and one.starts_at is not None and one.starts_at <= row.place,
+            one.source_id in names_it,
+            one.grace,
+            one.source_id,
+        )
+        for one in concerned(namings, row.provider, said.account)
     ]
-    return max(whose_now)[-1] if whose_now else None
+    return max(ranked)[-1] if ranked else None

@@ -8,22 +8,22 @@ to be erased, under the log's lock, so it covers what is recorded after it was p
 released is in `receiver.erasure.placing`; that runs under the same lock.
 
 What belongs together is kept together: a mismatch and the event that it differs from, a quarantined delivery and what
-was read out of it, a call and what tells of it, and what was found out about any of these. If a hold covers one of
-them, it covers all.
+was read out of it or has its content, a call and all that tells of it, and what was found out about any of these. If a
+hold covers one of them, it covers all.
 
 Entries of issuers' logs (`claims`) are covered by their items, by the persons that they name, by when they were first
 seen, and by every source of the provider that names their log, whatever account it has: what cannot be told apart for
-certain is kept.
+certain is kept. A source names the log that it does for as long as it is held (`receiver.records.sources`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from receiver.events import Via, format_time, parse_time
+from receiver.erasure.selecting import answers_to
+from receiver.events import Via
 from receiver.records import persons
 from receiver.records.keeping import holds
 from receiver.records.keeping import persons as persons_table
@@ -34,9 +34,6 @@ from translog.store import entries
 
 _AT_ONCE = 500
 """Rows that are asked for in one statement."""
-
-_JUST_BEFORE = timedelta(days=1)
-"""No probe lasts longer."""
 
 _OF_CALLS = (Via.RELAY.value, Via.POLL.value)
 
@@ -67,22 +64,27 @@ def any_in_force(tx: sa.Connection, tenant: Tenant) -> bool:
     return tx.execute(mine.limit(1)).first() is not None
 
 
-def not_to_be_covered(tx: sa.Connection, tenant: Tenant, source_ids: Iterable[str], now: str) -> list[str]:
-    """Those of these sources of which no hold in force covers what came just before `now`, whatever that is about."""
-    mine = sa.select(holds).where(holds.c.tenant_id == tenant.id, holds.c.released_at.is_(None))
-    rows = tx.execute(mine).all()
-    if any(_may_cover_anything(row, now) for row in rows):
-        return []
-    held_sources, held_providers = {row.source_id for row in rows}, {row.provider for row in rows}
-    query = sa.select(sources.c.id, sources.c.provider).where(sources.c.id.in_(list(source_ids)))
-    return [row.id for row in tx.execute(query) if row.id not in held_sources and row.provider not in held_providers]
-
-
-def _may_cover_anything(row: sa.Row[Any], now: str) -> bool:
-    """Whether a hold is of an item or a person, whose may be whatever nobody has read; or of a time about now."""
-    if row.item_key is not None or row.person_key is not None:
-        return True
-    return row.since is not None and row.since <= now and row.until > format_time(parse_time(now) - _JUST_BEFORE)
+def may_cover_unread(tx: sa.Connection, source_ids: Iterable[str], since: str, until: str) -> dict[str, str]:
+    """Those of these sources of which a hold in force may cover what came from one time to the other and nobody has
+    read, each with the id of the oldest: of that source, its provider or a time in between, or of any item or person.
+    """
+    columns = holds.c
+    may_cover = sa.or_(
+        columns.item_key.is_not(None),
+        columns.person_key.is_not(None),
+        columns.source_id == sources.c.id,
+        columns.provider == sources.c.provider,
+        sa.and_(columns.since <= until, columns.until > since),
+    )
+    query = (
+        sa.select(sources.c.id, columns.id.label("hold_id"))
+        .join_from(sources, holds, columns.tenant_id == sources.c.tenant_id)
+        .where(sources.c.id.in_(list(source_ids)), columns.released_at.is_(None), may_cover)
+    )
+    found: dict[str, str] = {}
+    for row in tx.execute(query.order_by(columns.placed_at, columns.id)):
+        found.setdefault(row.id, row.hold_id)
+    return found
 
 
 @dataclass(slots=True)
@@ -137,7 +139,7 @@ def _covered(tx: sa.Connection, tenant: Tenant, rules: _Rules, ids: Sequence[str
     if rules.persons:
         persons.catch_up_locked(tx, tenant)
     for some in _parts(ids):
-        belonging = _belonging(tx, some)
+        belonging = _belonging(tx, tenant, some)
         traits = _traits(tx, tenant, rules, belonging)
         for its_id in some:
             mine = (traits[one] for one in belonging[its_id] if one in traits)
@@ -150,12 +152,12 @@ def _covered(tx: sa.Connection, tenant: Tenant, rules: _Rules, ids: Sequence[str
 # ---- what belongs together ------------------------------------------------------------------------------------------
 
 
-def _belonging(tx: sa.Connection, ids: Sequence[str]) -> dict[str, set[str]]:
+def _belonging(tx: sa.Connection, tenant: Tenant, ids: Sequence[str]) -> dict[str, set[str]]:
     """For each of these rows, and all that belong to one of them, all that belong together with it, itself included."""
     together = {its_id: {its_id} for its_id in ids}
     new = set(ids)
     while new:
-        links = [link for some in _parts(sorted(new)) for link in _links(tx, some)]
+        links = [link for some in _parts(sorted(new)) for link in _links(tx, tenant, some)]
         new = {its_id for link in links for its_id in link} - together.keys()
         together.update({its_id: {its_id} for its_id in new})
         for one, other in links:
@@ -165,12 +167,13 @@ def _belonging(tx: sa.Connection, ids: Sequence[str]) -> dict[str, set[str]]:
     return together
 
 
-def _links(tx: sa.Connection, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _links(tx: sa.Connection, tenant: Tenant, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Pairs of rows that belong together, of which one is among these."""
     columns = deliveries.c
     for query in (
         _pairs(columns.id, columns.first_id, ids),
         _pairs(reprocessed.c.quarantine_id, reprocessed.c.row_id, ids),
+        _pairs(reprocessed.c.quarantine_id, reprocessed.c.same_id, ids),
         _pairs(attempts.c.id, attempts.c.outcome_id, ids),
         sa.select(findings.c.id, findings.c.event_id).where(findings.c.id.in_(ids), findings.c.event_id.is_not(None)),
     ):
@@ -178,10 +181,12 @@ def _links(tx: sa.Connection, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     its_entry = sa.and_(entries.c.log_id == columns.log_id, entries.c.index == columns.log_index)
     telling = sa.select(columns.id, entries.c.data).join_from(deliveries, entries, its_entry)
     for its_id, entry in tx.execute(telling.where(columns.id.in_(ids), columns.via.in_(_OF_CALLS))):
-        # An answer in quarantine is no outcome of its call: that it is about it stands in its leaf alone.
+        # Of several answers one is its call's outcome: which call the others are about stands in their leaves alone.
         call_id = Leaf.parse(bytes(entry)).facts.get("attempt")
         if isinstance(call_id, str):
             yield its_id, call_id
+    calls = tx.execute(sa.select(attempts.c.id).where(attempts.c.id.in_(ids))).scalars().all()
+    yield from answers_to(tx, tenant, calls)
 
 
 def _pairs(one: sa.Column[Any], other: sa.Column[Any], ids: Sequence[str]) -> sa.CompoundSelect[Any, Any]:

@@ -13,6 +13,7 @@ A hold's words go with the item or the person that they are about, which the hol
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -41,6 +42,12 @@ TARGETS = ("item", "source", "provider", "person", "period")
 
 MAX_REASON = 1000
 """Characters."""
+
+# Unicode's Default_Ignorable_Code_Point, and the two symbols of which there is nothing to see: U+2800 and U+1D159.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 _ITEM = ("provider", "type", "id")
 _PERIOD = ("since", "until")
@@ -176,14 +183,21 @@ def release(records: Records, tenant: Tenant, hold_id: str, reason: str, by: Api
 
 
 def one_owner(one: str, other: str) -> bool:
-    """Whether two keys have the same owner, however it is spelled: by NFKC, and whatever the case and the spaces."""
+    """Whether two keys have the same owner, however it is spelled: by NFKC, whatever the case and the spaces, and by
+    what can be seen of it.
+    """
     return _spelled(one) == _spelled(other)
 
 
+def unseen(text: str) -> str:
+    """The characters of a text that nobody sees, such as a joiner of no width or a variation selector."""
+    return "".join(char for char in text if category(char) == "Cf" or _UNSEEN.fullmatch(char))
+
+
 def _spelled(owner: str) -> str:
-    """One spelling of all that look the same; what is not seen at all, such as a joiner of no width, is left out."""
-    folded = normalize("NFKC", normalize("NFKC", owner).casefold())
-    return " ".join("".join(char for char in folded if category(char) != "Cf").split())
+    """One spelling of all that look the same: what is not seen is left out, and then keeps nothing from composing."""
+    seen = owner.translate(dict.fromkeys(map(ord, unseen(owner))))
+    return " ".join(normalize("NFKC", normalize("NFKC", seen).casefold()).split())
 
 
 def _reason(text: str) -> str:

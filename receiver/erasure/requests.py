@@ -24,7 +24,7 @@ from msgspec import Meta
 
 from receiver import providers
 from receiver.documents import MAX_ID, MAX_TYPE, is_uuid
-from receiver.erasure.erasing import MOST, Erased, Order, clear_up, drop_answers, erase, hold_of
+from receiver.erasure.erasing import MOST, Erased, Order, clear_up, drop_answers, erase, hold_of, hold_of_answers
 from receiver.erasure.selecting import Selection, Target, Wanted, select
 from receiver.events import Item, format_time, new_id
 from receiver.records import keyed, persons
@@ -191,7 +191,11 @@ def run(records: Records, tenant: Tenant, erasure_id: str, is_over: Callable[[],
 
 
 def resume(records: Records, tenant: Tenant, is_over: Callable[[], bool] = lambda: False) -> None:
-    """Go on with what is `running`: what a crash has left, or was not done within its turn."""
+    """Go on with what is `running`: what a crash has left, or was not done within its turn.
+
+    And with answers to calls that are erased, which wait to be recorded: those that a hold covered may go by now.
+    """
+    drop_answers(records)
     _run_all(records, tenant, RUNNING, is_over)
 
 
@@ -269,7 +273,8 @@ def _step(records: Records, tenant: Tenant, erasure_id: str, plan: Selection, *,
                 persons.catch_up_locked(tx, tenant)
             plan = select(tx, tenant, wanted)
         now = plan.first(MOST)
-        hold = _hold_of_that(tx, tenant, wanted) or (None if checked else hold_of(tx, tenant, plan))
+        hold = _hold_of_that(tx, tenant, wanted) or hold_of_answers(records, tx, plan.ids, changing.now)
+        hold = hold or (None if checked else hold_of(tx, tenant, plan))
         if hold is None:  # and none of what goes with what is taken now, whoever placed it meanwhile
             order = Order(erasure_id, Target(row.target), row.asked_by, row.reason)
             done = erase(changing, tenant, order, now.ids, now.entries, now.words)

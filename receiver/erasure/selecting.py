@@ -147,7 +147,7 @@ def still_open(tx: sa.Connection, ids: Sequence[str], extent: Extent) -> list[st
     return [its_id for its_id in ids if its_id in there]
 
 
-def opens(table: sa.Table, extent: Extent) -> sa.ColumnElement[bool]:
+def opens(table: sa.FromClause, extent: Extent) -> sa.ColumnElement[bool]:
     """Whether a row of `deliveries` or `findings` has anything that an erasure of that extent takes."""
     of_delivery = (table.c.headers, table.c.body, table.c.delivery_salt)
     of_event = (table.c.event_data, table.c.event_salt) if extent is Extent.ALL else ()
@@ -169,9 +169,9 @@ def parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 # ---- deliveries -----------------------------------------------------------------------------------------------------
 
 
-def _about(items: Collection[bytes]) -> sa.ColumnElement[bool]:
+def _about(items: Collection[bytes], table: sa.FromClause = deliveries) -> sa.ColumnElement[bool]:
     """Either the item is the group, or it stands apart from it: each has its index (`receiver.records.tables`)."""
-    columns = deliveries.c
+    columns = table.c
     grouped = sa.and_(columns.group_key.in_(items), columns.item_key == columns.group_key)
     return sa.or_(grouped, sa.and_(columns.item_key.in_(items), columns.item_key != columns.group_key))
 
@@ -184,12 +184,29 @@ def _beside(tx: sa.Connection, tenant: Tenant, ids: Sequence[str]) -> Iterator[s
             (deliveries.c.first_id, deliveries.c.id),  # mismatches, and answers that told of the same act
             (reprocessed.c.quarantine_id, reprocessed.c.row_id),
             (reprocessed.c.row_id, reprocessed.c.quarantine_id),
+            (reprocessed.c.same_id, reprocessed.c.quarantine_id),
             (attempts.c.id, attempts.c.outcome_id),
         ):
             yield from tx.execute(sa.select(other).where(one.in_(some), other.is_not(None))).scalars()
+        yield from tx.execute(_there_already(some)).scalars()
         yield from (call for _, call in _calls_told_of(tx, deliveries.c.id.in_(some)))
         calls += tx.execute(sa.select(attempts.c.id).where(attempts.c.id.in_(some))).scalars()
-    yield from _answers(tx, tenant, calls)
+    yield from (its_id for its_id, _ in answers_to(tx, tenant, calls))
+
+
+def _there_already(ids: Sequence[str]) -> sa.Select[str]:
+    """What was there with the same content when these were read again out of quarantine.
+
+    What is erased of it leads nowhere any more: what differs from it came later. And an event that a call was answered
+    with once more stays, whether that answer was in quarantine or not.
+    """
+    there, again = deliveries.alias(), deliveries.alias()
+    return (
+        sa.select(there.c.id)
+        .join_from(reprocessed, there, there.c.id == reprocessed.c.same_id)
+        .join(again, again.c.id == reprocessed.c.quarantine_id)
+        .where(reprocessed.c.quarantine_id.in_(ids), again.c.via.not_in(_OF_CALLS), opens(there, Extent.ALL))
+    )
 
 
 def _calls_told_of(tx: sa.Connection, which: sa.ColumnElement[bool]) -> Iterator[tuple[str, str]]:
@@ -206,21 +223,26 @@ def _calls_told_of(tx: sa.Connection, which: sa.ColumnElement[bool]) -> Iterator
             yield its_id, call
 
 
-def _answers(tx: sa.Connection, tenant: Tenant, calls: Sequence[str]) -> Iterator[str]:
-    """All that tells what became of these calls: it is about their items, or is in quarantine."""
-    columns = deliveries.c
+def answers_to(tx: sa.Connection, tenant: Tenant, calls: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """All that tells what became of these calls, each with the call's id; it may come more than once.
+
+    It is about their items, or differs from what is, or is in quarantine.
+    """
+    columns, first = deliveries.c, deliveries.alias()
     wanted = set(calls)
     sources: set[str] = set()
     for some in parts(calls):
         intents = tx.execute(sa.select(columns.item_key, columns.source_id).where(columns.id.in_(some))).all()
         sources.update(row.source_id for row in intents)
         items = {bytes(row.item_key) for row in intents if row.item_key is not None}
-        yield from (its_id for its_id, call in _calls_told_of(tx, _about(items)) if call in wanted)
+        differs = columns.first_id.in_(sa.select(first.c.id).where(_about(items, first)))
+        for which in (_about(items), differs):
+            yield from (told for told in _calls_told_of(tx, which) if told[1] in wanted)
     if sources:
         # A literal, for only then is the index of these rows used.
         is_quarantined = columns.kind == sa.literal_column(f"'{Kind.QUARANTINE}'")
         its = sa.and_(is_quarantined, columns.log_id.in_(_logs_of(tenant)), columns.source_id.in_(sources))
-        yield from (its_id for its_id, call in _calls_told_of(tx, its) if call in wanted)
+        yield from (told for told in _calls_told_of(tx, its) if told[1] in wanted)
 
 
 def _logs_of(tenant: Tenant) -> sa.Select[int]:

@@ -39,8 +39,9 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolEx
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
+from heapq import merge
 from importlib import import_module, util
-from itertools import pairwise, zip_longest
+from itertools import chain, pairwise, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -456,7 +457,7 @@ def open_note(data: bytes, keys: Sequence[Key]) -> tuple[Key, list[str], int]:
     need(len(data) <= MAX_NOTE, f"it has more than {MAX_NOTE} bytes")
     whole = data.decode(errors="replace")
     body, empty_line, below = whole.rpartition("\n\n")
-    lines = below.split("\n", MAX_SIGNATURES + 1)
+    lines = below.split("\n", MAX_SIGNATURES)
     is_note = empty_line and lines.pop() == "" and whole.encode() == data and not re.search("[\0-\t\x0b-\x1f]", whole)
     need(is_note, f"it is no signed note, a text and below it up to {MAX_SIGNATURES} signatures")
     signers: list[Key] = []
@@ -628,14 +629,15 @@ def read_leaf(entry: bytes) -> Leaf:
     return Leaf(delivery, event, facts, None, id_, kind, logged_at)
 
 
+def remembering(read: Callable[[str], Result]) -> Callable[[str], Result]:
+    """Read a text as before, but remember for some thousand texts that are not long what was read."""
+    remembered = lru_cache(4096)(read)
+    return lambda text: remembered(text) if len(text) <= 1024 else read(text)
+
+
+@remembering
 def facts_of(facts: str) -> dict[str, Any]:
-    """What facts say; those that are not very long are remembered."""
-    return remembered_facts(facts) if len(facts) <= 1024 else canonical(facts.encode())
-
-
-@lru_cache(4096)
-def remembered_facts(facts: str) -> dict[str, Any]:
-    """What facts say."""
+    """What facts say, or the details of an event."""
     return canonical(facts.encode())
 
 
@@ -644,6 +646,17 @@ def is_event(leaf: Leaf) -> bool:
     if leaf.kind == "attempt":
         return facts_of(leaf.facts).get("effect") is not None
     return leaf.kind in {"revocation", "context"}
+
+
+def predecessor(leaf: Leaf) -> str | None:
+    """The log that this one succeeds after a loss, and what it held, in words; None if the leaf tells of none."""
+    match facts_of(leaf.facts):
+        case {"action": "recovered", "predecessor": {"origin": str(origin), "guard": {"size": int(size)}}} if (
+            leaf.kind == "tenant" and type(size) is int and size >= 0  # `True` is no number here
+        ):
+            return f"{origin}, which held {'1 signed entry' if size == 1 else f'{size} signed entries'}"
+        case _:
+            return None
 
 
 Statement: TypeAlias = tuple[str, int, str]
@@ -739,7 +752,7 @@ class EventFacts(NamedTuple):
     test_cell: str
 
 
-@lru_cache(4096)
+@remembering
 def event_facts(facts: str) -> EventFacts:
     """What the facts of an event say."""
     said = facts_of(facts)
@@ -765,10 +778,25 @@ def received_at(leaf: Leaf) -> str | None:
 
 
 ERASED = (None, "," * 8)
+TEXT = r'(?:"([ !#-\[\]-~]*)"|null)'  # a text that is plain: of printable ASCII, nothing in it escaped
+PLAIN_EVENT = re.compile(
+    rf'{{"account":{TEXT},"amount":{TEXT},"details":({{[ -z|~]*}}),"extent":{TEXT},'
+    rf'"item":(?:{{"id":{TEXT},"type":{TEXT}}}|null),"occurred_at":{TEXT},"occurred_from":{TEXT},'
+    rf'"operation":{TEXT},"quantity":{TEXT},"reason":{TEXT}}}'
+)
+"""Most events. What it matches is canonical if the details are: names are in order, and texts have one spelling."""
+PLAIN_HEADERS = re.compile(rb'{"[a-z0-9-]+":"[ !#-\[\]-~]*"(?:,"[a-z0-9-]+":"[ !#-\[\]-~]*")*}')
+"""Most headers. What it matches is canonical if the names are in order."""
 
 
 def read_event(data: bytes) -> tuple[str | None, str]:
     """What an event's own data say: when it occurred; and the cells `item_type` to `reason` of events.csv."""
+    plain = PLAIN_EVENT.fullmatch(data.decode(errors="replace"))
+    if plain is not None:
+        account, amount, details, extent, id_, type_, occurred_at, _, operation, quantity, reason = plain.groups()
+        facts_of(details)
+        texts = [type_, id_, account, operation, occurred_at, extent, amount, quantity, reason]
+        return occurred_at, ",".join(map(cell, texts))
     need(data.startswith(b"{"), "it is no object")
     said = canonical(data)
     item: dict[str, Any] = said.get("item") if isinstance(said.get("item"), dict) else {}
@@ -785,7 +813,12 @@ def check_delivery(data: bytes) -> None:
     is_delivery = data.startswith(head) and found and rest[:1] == b"{" and rest.endswith(b"}}")
     need(is_delivery, "it is no delivery, which has a body and headers")
     check_base64(body)
-    for name, value in canonical(rest[:-1]).items():
+    headers = rest[:-1]
+    if PLAIN_HEADERS.fullmatch(headers) is not None:
+        names = headers.split(b'"')[1::4]
+        if names == sorted({*names}):
+            return
+    for name, value in canonical(headers).items():
         need(name and name == name.lower(), "the name of a header is not in lower case")
         need(isinstance(value, str), "the value of a header is no text")
 
@@ -1266,6 +1299,14 @@ class Proven(NamedTuple):
     log: Checkpoint
 
 
+class Logged(NamedTuple):
+    """When an entry was logged, and where it says so."""
+
+    at: int
+    moment: str
+    place: str
+
+
 class Verifier:
     """What is known of a bundle on the way through it. What is refused is wrong at `place`, where it looks."""
 
@@ -1284,7 +1325,7 @@ class Verifier:
         self.bundle = open_bundle(self.path)
         self.note = self.read(CHECKPOINT)
         self.log = open_checkpoint(self.note, self.keys)
-        self.exports_key = self.check_exports_key()
+        self.announced, self.exports_key = self.check_exports_key()
         self.entry = self.check_export_entry()
         self.asked = self.entry.facts
         self.manifest = self.check_manifest()
@@ -1296,19 +1337,13 @@ class Verifier:
         self.task = Task(self.bundle, self.question, Statements())
         chunks = self.cut_entries()
         tallies = self.check_entries(chunks)
-        later = self.check_later()
-        checked = list(each_chunk(check_events, self.task, chunks))
-        self.check_lines(checked, later)
-        self.check_csv(checked)
-        kinds, reasons = Counter[Kind](), Counter[str]()
-        for one in checked:
-            kinds.update(one.kinds)
-            reasons.update(one.reasons)
+        predecessors = self.predecessors(chunks[0])
+        kinds, reasons = self.check_all_events(chunks)
         self.check_counts(kinds, reasons)
         self.check_tallies(tallies, kinds)
         parquet = self.check_parquet()
         need(state_of(self.path) == self.bundle.state, "it was changed while it was verified: verify it again", "ZIP")
-        return self.words(parquet)
+        return self.words(parquet, predecessors)
 
     def read(self, name: str, limit: int = SMALL) -> bytes:
         """A small file, at which we look from now on."""
@@ -1332,8 +1367,8 @@ class Verifier:
         need(leaf.kind == kind, f"it proves an entry of kind {leaf.kind}; it is to prove one of kind {kind}")
         return Proven(index, leaf, facts_of(leaf.facts), note, log)
 
-    def check_exports_key(self) -> Key:
-        """The key that the log announces for its exports."""
+    def check_exports_key(self) -> tuple[Proven, Key]:
+        """The entry in which the log announces a key for its exports, and that key."""
         proven = self.check_proof(KEY_PROOF, "key")
         facts = check_form(proven.facts, EXPORTS_KEY)
         need(proven.note == self.note, f"its checkpoint is not that of {CHECKPOINT}")
@@ -1341,7 +1376,7 @@ class Verifier:
         need(is_announced, "its entry announces no key for exports")
         key = parse_key(facts["vkey"])
         need(key.name == f"{self.log.origin}/exports", "the key that it announces is called otherwise")
-        return key
+        return proven, key
 
     def check_export_entry(self) -> Proven:
         """The entry that says what was asked for."""
@@ -1481,13 +1516,14 @@ class Verifier:
         self.place = f"{RANGE} hashes"
         compare(RANGE, [said["start"], said["end"]], [question.start, question.end])
         nodes = proven(outside(0, self.log.size, question.start, question.end), said["hashes"])
-        fault, tallies, before, beyond, last = None, list[dict[str, Any]](), 0, None, ""
+        fault, tallies, before, beyond, first, last = None, list[dict[str, Any]](), 0, None, "", ""
         for one in each_chunk(survey, self.task, chunks):
             nodes.update(one.nodes)
             falls = one.fault is None and one.times[0] < last
             falling = f"{ENTRIES} entry {one.chunk.low}", f"it was logged before the one that it follows, at {last}"
             fault = fault or one.fault or (falling if falls else None)
-            last, before, beyond = one.times[1], before + one.before, one.beyond if beyond is None else beyond
+            first, last, before = first or one.times[0], one.times[1], before + one.before
+            beyond = one.beyond if beyond is None else beyond
             tallies += one.tallies
             self.task.said.add(one.said)
         is_root = root_of(0, self.log.size, nodes) == self.log.root
@@ -1498,39 +1534,68 @@ class Verifier:
         if question.basis == "logged":
             why = f"the first entry that was logged when the period was over is {beyond or 'not here'}"
             need(beyond == question.end - 1, why, "manifest.json range.end")
-        self.last_logged = last
+        self.edges = [
+            Logged(question.start, first, f"{ENTRIES} entry {question.start}"),
+            Logged(question.end - 1, last, ENTRIES),
+        ]
         return tallies
 
-    def check_later(self) -> dict[int, str]:
-        """Entries from the range's end on that say something of its events: their places, by their indexes."""
-        found, before = dict[int, str](), self.question.end - 1
-        logged = [(before, self.last_logged, ENTRIES)]
-        if self.entry.at > before:
-            logged.append((self.entry.at, self.entry.leaf.logged_at, ENTRY_PROOF))
-        lines = Lines(self.bundle, LATER)
-        for line in lines:
-            self.place = lines.place()
+    def predecessors(self, chunk: Chunk) -> list[str]:
+        """Logs that this one succeeds: its first entries tell of them, one each, up to the first that tells of none."""
+        told = list[str]()
+        for _, entry in self.task.entries(chunk) if self.question.start == 0 else ():
+            one = predecessor(read_leaf(entry))
+            if one is None:
+                break
+            told.append(one)
+        return told
+
+    def check_later(self) -> list[int]:
+        """Time falls nowhere, in the range or outside. Gives the entries outside that say something of its events."""
+        outside_ = [
+            Logged(one.at, one.leaf.logged_at, place)
+            for place, one in ((KEY_PROOF, self.announced), (ENTRY_PROOF, self.entry))
+            if not self.question.start <= one.at < self.question.end
+        ]
+        found = list[int]()
+        each = chain(merge(sorted([*outside_, *self.edges]), self.later_lines(found)), self.later_erasures(found))
+        for before, one in pairwise(each):
+            why = f"its entry was logged at {one.moment}, and one before it at {before.moment}"
+            need(before.moment <= one.moment, why, one.place)
+        return found
+
+    def later_lines(self, found: list[int]) -> Iterator[Logged]:
+        """Entries from the range's end on, up to the checkpoint."""
+        lines, before = Lines(self.bundle, LATER), self.question.end - 1
+        for number, line in enumerate(lines, 1):
+            self.place = f"{LATER} line {number}"
             need(len(line) <= SMALL, "it is longer than such a line can be")
             said = check_form(canonical(line), {"entry": str, "index": int, "proof": [str]})
             entry, index = unbase64(said["entry"]), said["index"]
-            self.place += f" (entry {index})"
+            self.place = self.place_of_later(number, index)
             need(index > before, f"it does not come after entry {before}")
             check_included(entry, index, self.log, said["proof"])
             leaf, before = read_leaf(entry), index
-            logged.append((index, leaf.logged_at, self.place))
-            found[index] = self.place
             self.heed(leaf, index)
+            found.append(index)
+            yield Logged(index, leaf.logged_at, self.place)
+
+    def later_erasures(self, found: list[int]) -> Iterator[Logged]:
+        """Entries that the checkpoint does not cover. Their files are in order."""
         for name in filter(ERASURE.fullmatch, self.bundle.members):
             proven_ = self.check_proof(name, "erasure")
             index = proven_.at
             is_so = name == f"proof/erasures/{index}.tlog-proof" and index >= self.log.size
             need(is_so and proven_.log.origin == self.log.origin, "it proves another entry than its name says")
-            logged.append((index, proven_.leaf.logged_at, name))
-            found[index] = name
             self.heed(proven_.leaf, index)
-        for (_, earlier, _), (_, moment, place) in pairwise(sorted(logged)):
-            need(moment >= earlier, f"its entry was logged at {moment}, and one before it at {earlier}", place)
-        return found
+            found.append(index)
+            yield Logged(index, proven_.leaf.logged_at, name)
+
+    def place_of_later(self, number: int, index: int) -> str:
+        """Where an entry from the range's end on is shown, by its number among these and its index."""
+        if index >= self.log.size:
+            return f"proof/erasures/{index}.tlog-proof"
+        return f"{LATER} line {number} (entry {index})"
 
     def heed(self, leaf: Leaf, index: int) -> None:
         """Keep what a leaf says of others."""
@@ -1540,7 +1605,19 @@ class Verifier:
 
     # ---- the events, and what is counted of them --------------------------------------------------------------------
 
-    def check_lines(self, checked: Sequence[Checked], later: Mapping[int, str]) -> None:
+    def check_all_events(self, chunks: Sequence[Chunk]) -> tuple[Counter[Kind], Counter[str]]:
+        """Their lines and rows. Gives how many there are of each kind, and why others are not among them."""
+        later = self.check_later()
+        checked = list(each_chunk(check_events, self.task, chunks))
+        self.check_lines(checked, later)
+        self.check_csv(checked)
+        kinds, reasons = Counter[Kind](), Counter[str]()
+        for one in checked:
+            kinds.update(one.kinds)
+            reasons.update(one.reasons)
+        return kinds, reasons
+
+    def check_lines(self, checked: Sequence[Checked], later: Sequence[int]) -> None:
         """What all chunks show together: full files of payloads, entries that say nothing of an event, the indexes."""
         lines = Counter[str]()
         for one in checked:
@@ -1549,8 +1626,9 @@ class Verifier:
         for name in payloads[:-1]:
             need(lines[name] == PER_FILE, f"it has {lines[name]} lines; all but the last have {PER_FILE}", name)
         named = set[int]().union(*(one.named for one in checked))
-        for index, place in later.items():
-            need(index in named, "it says nothing of an event of the bundle", place)
+        for number, index in enumerate(later, 1):
+            if index not in named:
+                raise Wrong(self.place_of_later(number, index), "it says nothing of an event of the bundle")
         if self.question.is_subset():
             true = WRITE_JSON.encode([index for one in checked for index in one.indexes]).encode()
             member = self.bundle.members[INDEXES]
@@ -1616,10 +1694,11 @@ class Verifier:
             return "there is no events.parquet"
         if util.find_spec("pyarrow") is None:
             return "events.parquet only by its hash, for pyarrow is not installed"
+        self.place = PARQUET
         compare_parquet(self.bundle, self.manifest["counts"]["events"])
         return "events.parquet by value"
 
-    def words(self, parquet: str) -> list[str]:
+    def words(self, parquet: str, predecessors: Sequence[str]) -> list[str]:
         """What was found, and what it shows, for people."""
         asked, counts, previous = self.asked, self.manifest["counts"], self.manifest["previous"]
         is_complete, leaf, question = not self.question.is_subset(), self.entry.leaf, self.question
@@ -1638,6 +1717,7 @@ class Verifier:
             f"  entries     {question.start} to {question.end - 1}",
             f"  compared    everything; {parquet}\n",
             f"What it shows: {shows if is_complete else 'what is here; it is not all that the log has of the period'}.",
+            *(f"This log succeeds {one}: what that one holds is not here." for one in predecessors),
             "The operator's word alone: the tenant's name, the software, what tallies.json says of events outside,",
             "and that no later cross-check stands among the entries that are not here. Cosignatures of witnesses",
             "were not looked at; `translog verify` does that. Without witnesses, two auditors could be shown two",
@@ -1700,8 +1780,17 @@ def next_hour(moment: str) -> str:
 
 
 # ---- events.parquet, if pyarrow is there to read it -----------------------------------------------------------------
+#
+# The file consists of pages, each after a header that says what the page unpacks to. What the file's end says of that,
+# nobody compares, and of an end that makes no sense pyarrow may give no error but end the process. So the end and all
+# headers are read here first: a page that is larger than its rows can be is refused before it is unpacked. They are
+# structs in Thrift's compact protocol; the numbers of their fields are those in the format's parquet.thrift.
 
-MAX_FOOTER, MAX_BATCH = 1 << 23, 1 << 25  # bytes of what the file says of itself, and of texts that are taken at once
+MAX_PAGE, MAX_HEADER, MAX_BATCH = 1 << 21, 1 << 15, 1 << 25  # bytes; of a batch: of texts that are taken at once
+PAGE_STEP = 1024  # texts that writers add to a page before they look at its size again
+I32, I64, BINARY, LIST, STRUCT = 5, 6, 8, 9, 12  # types of Thrift
+ABOUT_PAGE = {0: (5, 2), 2: (7, 2), 3: (8, 4)}  # by a page's type: the field about it, and there that of the encoding
+DICTIONARY, ENCODINGS = 2, {0, 2, 3, 8}  # plain, with a dictionary, or in runs: none makes many texts of a few bytes
 
 
 class Part(io.RawIOBase):
@@ -1723,7 +1812,7 @@ class Part(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         size = max(0, min(len(buffer), self.member.size - self.position))
-        buffer[:size] = read_at(self.file, self.member.start + self.position, size)
+        buffer[:size] = read_at(self.file, self.member.start + self.position, size) if size else b""
         self.position += size
         return size
 
@@ -1732,51 +1821,149 @@ class Part(io.RawIOBase):
         super().close()
 
 
+class Thrift:
+    """Reads a struct: by number and type of a field an integer, a struct, or a list; None for what is not needed."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def byte(self) -> int:
+        need(self.at < len(self.data), "a header in it is cut short, or too long")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def number(self) -> int:
+        """Seven bits in a byte, the lowest first."""
+        value = shift = 0
+        while (byte := self.byte()) >= 128:
+            value, shift = value | (byte & 127) << shift, shift + 7
+            need(shift < 64, "a number in a header is too long")
+        return value | byte << shift
+
+    def struct(self, levels: int = 10) -> dict[tuple[int, int], Any]:
+        found, seen, field_id = dict[tuple[int, int], Any](), set[int](), 0
+        while head := self.byte():
+            field_id = field_id + (head >> 4) if head >> 4 else self.signed()
+            need(field_id not in seen and levels > 1, "a header says something twice, or is nested too deep")
+            seen.add(field_id)
+            found[field_id, head & 15] = self.value(head & 15, levels - 1)
+        return found
+
+    def value(self, type_: int, levels: int) -> Any:
+        if type_ == STRUCT:
+            return self.struct(levels)
+        if type_ == LIST:
+            head = self.byte()
+            size = head >> 4 if head < 0xF0 else self.number()
+            need(size <= len(self.data) - self.at and levels > 1, "a list in a header is too long, or nested too deep")
+            return [self.byte() if head & 15 in {1, 2} else self.value(head & 15, levels - 1) for _ in range(size)]
+        if type_ == BINARY:
+            size = self.number()
+            self.at += size
+        elif type_ == 3:
+            self.byte()
+        elif 4 <= type_ <= I64:
+            return self.signed()
+        else:
+            need(type_ in {1, 2}, "a header has a value of a type that is not read")  # true and false have no bytes
+        return None
+
+    def signed(self) -> int:
+        """A number, with its sign as the lowest bit."""
+        value = self.number()
+        return value >> 1 ^ -(value & 1)
+
+
+def check_pages(file: Part, rows: int, longest: int) -> None:
+    """Refuse a file that has a page larger than its rows can be, with texts of at most that length."""
+    size = file.member.size
+    file.seek(max(0, size - 8))
+    last = file.read(8)
+    footer = int.from_bytes(last[:4], "little")
+    is_end = last[4:] == b"PAR1" and footer <= min(size - 8, (1 << 20) + 16 * rows)
+    need(is_end, "it does not end as such a file does, or its end is too long")
+    file.seek(size - 8 - footer)
+    counted = 0
+    for group in Thrift(file.read(footer)).struct()[4, LIST]:
+        group_rows = group[3, I64]
+        for column in group[1, LIST]:
+            about = column[3, STRUCT]
+            need(group_rows == about[5, I64] >= 0, "a column has not as many values as there are rows")
+            if group_rows:
+                first, dictionary = about[9, I64], about.get((11, I64), 0)
+                start = dictionary if 0 < dictionary < first else first  # so does pyarrow decide
+                check_column(file, start, start + about[7, I64], group_rows, longest)
+        counted += group_rows
+    need(counted == rows, f"it has {counted} rows for {rows} events")
+
+
+def check_column(file: Part, at: int, end: int, rows: int, longest: int) -> None:
+    """The pages fill this place, and have a value for each row; only the first can be a dictionary."""
+    need(at >= 0, "its end says nothing of where its pages are")
+    values, is_first = 0, True
+    while at < end:
+        file.seek(at)
+        reader = Thrift(file.read(min(MAX_HEADER, end - at)))
+        page = reader.struct()
+        type_, unpacked, packed = (page[field, I32] for field in (1, 2, 3))
+        need(type_ in ABOUT_PAGE and (type_ != DICTIONARY or is_first), "a page is of a type that is not read there")
+        field, encoding = ABOUT_PAGE[type_]
+        count = page[field, STRUCT][1, I32]
+        need(page[field, STRUCT][encoding, I32] in ENCODINGS, "a page is encoded in a way that is not read")
+        most = min(MAX_PAGE + PAGE_STEP * (longest + 16), 1024 + count * (longest + 16))
+        is_possible = 0 <= count <= rows and 0 <= unpacked <= most and packed >= 0
+        need(is_possible, f"a page of {count} values and {unpacked} bytes is larger than its rows can be")
+        need(count > 0 or type_ == DICTIONARY, "a page has no values")
+        values += 0 if type_ == DICTIONARY else count
+        at, is_first = at + reader.at + packed, False
+    need(at == end and values == rows, "its pages are not as its end says")
+
+
 def compare_parquet(bundle: Bundle, events: int) -> None:
     """That events.parquet has a row for each line of events.jsonl, with types.
 
-    A few bytes of it can stand for very many. So texts are left in their dictionaries until these were looked at: none
-    can be longer than the longest line of events.jsonl. And only so many rows are taken at once as fit in memory.
+    A text may stand in very many rows, and only once in the file. So texts are left in their dictionaries until these
+    were looked at: none can be longer than the longest line of events.jsonl. And few rows are taken at once.
     """
     longest = max(map(len, Lines(bundle, EVENTS)), default=0)
+    at_once, containers = max(1, min(MAX_BATCH // (longest + 1), 1024)), 4096 + events // 4096
     with Part(bundle, bundle.members[PARQUET]) as part:
-        part.seek(max(0, part.member.size - 8))
-        footer = int.from_bytes(part.read(8)[:4], "little")
-        need(footer <= MAX_FOOTER, "what it says of itself is larger than it can be", PARQUET)
         try:
+            check_pages(part, events, longest)
             parquet: Any = import_module("pyarrow.parquet")
-            file: Any = parquet.ParquetFile(part)
-            check_columns(file, events, bundle.members[EVENTS].size)
-            file = parquet.ParquetFile(part, metadata=file.metadata, read_dictionary=[*COLUMNS[1:22]])
+            file: Any = parquet.ParquetFile(part, thrift_container_size_limit=containers)
+            check_columns(file, events)
+            how: dict[str, Any] = {"read_dictionary": [*COLUMNS[1:22]], "buffer_size": BUFFER, "pre_buffer": False}
+            file = parquet.ParquetFile(part, metadata=file.metadata, **how)
             rows = rows_of(bundle)
-            for batch in file.iter_batches(max(1, min(MAX_BATCH // (longest + 1), 4096))):
+            for batch in file.iter_batches(at_once, use_threads=False):  # each thread would keep memory of its own
                 for row in zip(*[values_of(column, longest) for column in batch.columns], strict=True):
                     place, true = next(rows)
                     need([*row] == true, f"it is not what {EVENTS} says of the event", place)
+            need(next(rows, None) is None, f"it has fewer rows than {events}")
+        except Refused as refused:
+            raise Wrong(PARQUET, str(refused)) from None
         except (Wrong, MemoryError):
             raise
         except Exception:  # noqa: BLE001  (pyarrow has errors of many kinds)
-            raise Wrong(PARQUET, "pyarrow cannot read it") from None
+            raise Wrong(PARQUET, "it cannot be read") from None
 
 
-def check_columns(file: Any, events: int, most: int) -> None:
-    """Refuse columns of other types, and such as unpack to more than there is in events.jsonl, which has them all."""
+def check_columns(file: Any, events: int) -> None:
+    """Refuse columns of other types, and another number of rows."""
     types = {"index": "int64", "test": "bool", "erased": "bool"}
-    found = [(one.name, str(one.type)) for one in file.schema_arrow]
-    need(found == [(name, types.get(name, "string")) for name in COLUMNS], "it has other columns", PARQUET)
-    need(file.metadata.num_rows == events, f"it has {file.metadata.num_rows} rows for {events} events", PARQUET)
-    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            is_possible = column.total_uncompressed_size <= most + 16 * group.num_rows + 4096
-            need(is_possible, "a column of it unpacks to more than there can be", PARQUET)
+    found = [(one.name, str(one.type), one.nullable) for one in file.schema_arrow]
+    need(found == [(name, types.get(name, "string"), True) for name in COLUMNS], "it has other columns")
+    need(file.metadata.num_rows == events, f"it has {file.metadata.num_rows} rows for {events} events")
 
 
 def values_of(column: Any, longest: int) -> list[Any]:
     """The values of a column of a batch."""
+    column.validate(full=True)
     if str(column.type).startswith("dictionary"):
         compute: Any = import_module("pyarrow.compute")
         most = compute.max(compute.binary_length(column.dictionary)).as_py() or 0
-        need(most <= longest, f"it has a text of {most} bytes; no line of {EVENTS} has so many", PARQUET)
+        need(most <= longest, f"it has a text of {most} bytes; no line of {EVENTS} has so many")
         column = column.dictionary_decode()
     return column.to_pylist()
 

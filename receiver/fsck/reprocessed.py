@@ -1,7 +1,8 @@
 """The table `reprocessed`: what became of quarantined deliveries that were read again.
 
 A note of it stands in no entry. But what was written for such a delivery says in its own leaf which one it was, and
-must be the same delivery; and where nothing was written, the delivery is still there to be read once more.
+must be the same delivery; and where nothing was written, the delivery is still there to be read once more. What was
+there with the same content is named by the note, for they are erased and held together.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _STATUSES = {
     "duplicate": frozenset[Kind](),
     "ignored": frozenset[Kind](),
 }
+# What it was the same as, if nothing was written for it.
+_SAME = {"duplicate": frozenset({Kind.REVOCATION, Kind.CONTEXT}), "mismatch": frozenset({Kind.MISMATCH})}
 # What a delivery that is read again takes from when it came.
 _TAKEN_OVER = ("source_id", "scheme", "test", "received_at", "headers", "body")
 
@@ -41,9 +44,9 @@ def check_reprocessed(tx: sa.Connection, notes: Notes) -> None:
 
 
 def _differences(tx: sa.Connection, done: sa.Row[Any]) -> Iterator[str]:
-    quarantine, written = (
+    quarantine, written, same = (
         tx.execute(sa.select(deliveries).where(deliveries.c.id == id_)).one_or_none()
-        for id_ in (done.quarantine_id, done.row_id)
+        for id_ in (done.quarantine_id, done.row_id, done.same_id)
     )
     if quarantine is None:
         yield "there is no such delivery"
@@ -61,6 +64,8 @@ def _differences(tx: sa.Connection, done: sa.Row[Any]) -> Iterator[str]:
         yield f"status is {done.status!a}, and a {written.kind} was written for it"
     elif done.at != written.logged_at:
         yield f"at is {done.at!a}, and what was written for it was logged at {written.logged_at!a}"
+    if kinds is not None:
+        yield from _not_the_same(done, quarantine, same)
     if quarantine is not None and done.row_id is None and quarantine.body is not None:
         expected = {"ignored": Ignored, "duplicate": Notice}.get(done.status)
         if expected is not None and not _is_read_as(tx, quarantine, expected):
@@ -70,6 +75,20 @@ def _differences(tx: sa.Connection, done: sa.Row[Any]) -> Iterator[str]:
             before, after = getattr(quarantine, name), getattr(written, name)
             if before is not None and after is not None and before != after:  # either may be erased
                 yield f"{name} is not that of the delivery that was written for it"
+
+
+def _not_the_same(done: sa.Row[Any], quarantine: sa.Row[Any] | None, same: sa.Row[Any] | None) -> Iterator[str]:
+    """What is wrong with what a delivery is said to be the same as."""
+    kinds = _SAME.get(done.status, frozenset[Kind]()) if done.row_id is None else frozenset[Kind]()
+    if done.same_id is None:
+        if kinds:
+            yield f"status is {done.status!a}, and it is not said of what: reprocess it again"
+    elif same is None:
+        yield f"the delivery {done.same_id} that it is the same as is not there"
+    elif same.kind not in kinds:
+        yield f"status is {done.status!a}, and it is said to be the same as a {same.kind}"
+    elif quarantine is not None and same.source_id != quarantine.source_id:
+        yield f"the delivery {done.same_id} that it is the same as came to another source"
 
 
 def _is_read_as(tx: sa.Connection, quarantine: sa.Row[Any], expected: type[Ignored | Notice]) -> bool:

@@ -12,6 +12,9 @@ says in the fact `reprocessed` which one it is, and tallies leave its row out.
 
 The answer to a call that was passed on is read again as what its operation documents, and the provider's record that
 was asked about one as a record, by what the call's intent says it asked. What is written is the call's outcome then.
+
+What is the same as something that is there has that one's data: the note says which it is, so that it is erased and
+held with it. If that one is erased already, its own erasure is asked for with the note, and done in the background.
 """
 
 import asyncio
@@ -32,7 +35,7 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from receiver import problems, providers
 from receiver.access import needs
 from receiver.bodies import no_parameters
-from receiver.events import Kind, Via, parse_time
+from receiver.events import Kind, Via, new_id, parse_time
 from receiver.intake import answers
 from receiver.intake.batch import MISMATCH_REASON, Written, write_locked
 from receiver.intake.recorder import HALTED, UNRECORDABLE
@@ -41,9 +44,10 @@ from receiver.intake.service import Intake
 from receiver.intake.submission import NOT_JSON, Outcome, Status, Submission
 from receiver.problems import Problem
 from receiver.providers import Inquiry, NotDone, Unfit
-from receiver.records.apikeys import Scope
-from receiver.records.attempts import STATUS, Attempt, load_attempt
+from receiver.records.apikeys import ApiKey, Scope
+from receiver.records.attempts import STATUS, Attempt, is_erased, load_attempt
 from receiver.records.journal import logging_time
+from receiver.records.keeping import erasures
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.tables import deliveries, reprocessed, sources
 from receiver.strictjson import NotJson, parse
@@ -68,22 +72,26 @@ class NotReprocessableError(RecordsError):
     """The quarantined delivery cannot be read again; the message says why."""
 
 
-def reprocess(records: Records, tenant: Tenant, quarantine_id: str) -> Outcome | None:
+def reprocess(records: Records, tenant: Tenant, quarantine_id: str, by: str = "command") -> Outcome | None:
     """Read a quarantined delivery again; what became of it, durably: None if it bears on nothing we keep.
 
     One that is still not understood stays as it was, and is `quarantined` with the reason of now. Where something
     was written for it before, nothing is written again, and what became of it then is given; what was a duplicate,
-    or bore on nothing, is read anew, for it may be understood by now. Raises NotQuarantinedError;
-    NotReprocessableError if it, or the call that it is about, is erased, or its provider unknown to this version;
-    StoreError if nothing may be written to the log any more; and SQLAlchemy's errors for a database out of reach.
+    or bore on nothing, is read anew, for it may be understood by now. A duplicate that is not understood any more
+    stays one. `by`, an API key's id or `command`, is who asks for its erasure if it is the same as what is erased.
+    Raises NotQuarantinedError; NotReprocessableError if it, or the call that it is about, is erased, or its provider
+    unknown to this version; StoreError if nothing may be written to the log any more; and SQLAlchemy's errors for a
+    database out of reach.
     """
     written: Written | None = None
     with records.database.write() as tx:
         head = tenant.log.lock(tx)
         row = _find(tx, tenant, quarantine_id)
         if row.row_id is not None:
-            return _what_was_written(tx, row)
+            return _what_it_was(tx, row)
         submission = _read(tx, tenant, row)
+        if row.same_id is not None and (submission is None or submission.event is None):
+            return _what_it_was(tx, row)  # its data is in what it was the same as, however it is read now
         if submission is not None:
             if submission.event is None:
                 _forget(tx, row)
@@ -92,7 +100,11 @@ def reprocess(records: Records, tenant: Tenant, quarantine_id: str) -> Outcome |
             if written is None:
                 return _still_quarantined(row, UNRECORDABLE)
         outcome = None if written is None else written.outcomes[0]
-        _note(tx, tenant, row, outcome, logging_time(head))
+        same_id = None if submission is None or outcome is None else _same(tx, submission, outcome)
+        now = logging_time(head)
+        _note(tx, tenant, row, outcome, same_id, now)
+        if same_id is not None and same_id != row.same_id and is_erased(tx, same_id):
+            _have_erased(tx, tenant, row.id, by, now)
     if written is not None:
         written.confirm()
     return outcome
@@ -118,6 +130,7 @@ _QUARANTINED: sa.Select[*tuple[Any, ...]] = (
         reprocessed.c.at,
         reprocessed.c.status,
         reprocessed.c.row_id,
+        reprocessed.c.same_id,
     )
     .join_from(deliveries, sources, sources.c.id == deliveries.c.source_id)
     .join(entries, sa.and_(entries.c.log_id == deliveries.c.log_id, entries.c.index == deliveries.c.log_index))
@@ -194,12 +207,14 @@ def _read_record(unread: Submission, attempt: Attempt, account: str | None) -> S
     return unread.quarantined(reading.reason) if isinstance(reading, Unfit) else unread.noticed(reading, account)
 
 
-def _what_was_written(tx: sa.Connection, row: sa.Row[Any]) -> Outcome:
-    made = tx.execute(_MADE, {"id": row.row_id}).one()
+def _what_it_was(tx: sa.Connection, row: sa.Row[Any]) -> Outcome:
+    """What became of it, by what was written for it, or else what it was the same as."""
+    made = tx.execute(_MADE, {"id": row.same_id if row.row_id is None else row.row_id}).one()
     hashed = leaf_hash(bytes(made.entry))
     if row.status == Status.MISMATCH:
         return Outcome(Status.MISMATCH, made.first_id, made.log_index, hashed, MISMATCH_REASON, new=False)
-    return Outcome(Status.RECORDED, made.id, made.log_index, hashed, None, new=False)
+    status = Status.DUPLICATE if row.row_id is None else Status.RECORDED
+    return Outcome(status, made.id, made.log_index, hashed, None, new=False)
 
 
 _MADE = (
@@ -232,7 +247,19 @@ def _write(tx: sa.Connection, submission: Submission, head: Head) -> Written | N
         return None
 
 
-def _note(tx: sa.Connection, tenant: Tenant, row: sa.Row[Any], outcome: Outcome | None, now: str) -> None:
+def _same(tx: sa.Connection, submission: Submission, outcome: Outcome) -> str | None:
+    """The delivery that was there with the same content; None if it was written now."""
+    if outcome.new or outcome.status is not Status.MISMATCH:
+        return None if outcome.new else outcome.id
+    columns = deliveries.c
+    its = columns.first_id == outcome.id, columns.kind == Kind.MISMATCH.value, columns.digest == submission.content_key
+    found: str = tx.execute(sa.select(columns.id).where(*its)).scalar_one()
+    return found
+
+
+def _note(
+    tx: sa.Connection, tenant: Tenant, row: sa.Row[Any], outcome: Outcome | None, same_id: str | None, now: str
+) -> None:
     row_id, at = None, now
     if outcome is not None and outcome.new:
         columns = deliveries.c
@@ -242,15 +269,36 @@ def _note(tx: sa.Connection, tenant: Tenant, row: sa.Row[Any], outcome: Outcome 
             )
         ).one()
     status = IGNORED if outcome is None else outcome.status.value
-    if status != row.status:
+    if (status, same_id) != (row.status, row.same_id):
         _forget(tx, row)
-        tx.execute(sa.insert(reprocessed).values(quarantine_id=row.id, at=at, status=status, row_id=row_id))
+        noted = {"quarantine_id": row.id, "at": at, "status": status, "row_id": row_id, "same_id": same_id}
+        tx.execute(sa.insert(reprocessed).values(noted))
 
 
 def _forget(tx: sa.Connection, row: sa.Row[Any]) -> None:
     """Take back what was noted before, where nothing was written for it: it is read otherwise now."""
     if row.status is not None:
         tx.execute(sa.delete(reprocessed).where(reprocessed.c.quarantine_id == row.id))
+
+
+def _have_erased(tx: sa.Connection, tenant: Tenant, quarantine_id: str, by: str, now: str) -> None:
+    """Ask for the erasure of a delivery that is the same as an erased one.
+
+    As whoever asks for one: it is done in the background, as soon as no hold covers it (`receiver.erasure.requests`).
+    """
+    tx.execute(
+        sa.insert(erasures).values(
+            id=new_id(),
+            tenant_id=tenant.id,
+            target="event",
+            event_id=quarantine_id,
+            reason="it is the same as what was erased before it was read",
+            asked_by=by,
+            asked_at=now,
+            state="running",
+            erased=0,
+        )
+    )
 
 
 # ---- by HTTP ---------------------------------------------------------------------------------------------------------
@@ -279,10 +327,11 @@ class ReprocessingController(Controller):
         self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant], quarantine_id: FromPath[str]
     ) -> ASGIApp:
         intake: Intake = request.app.state.intake
+        key: ApiKey = request.state.api_key
         if intake.recorder.refusal is not None:
             raise _halted()
         try:
-            outcome = await asyncio.to_thread(reprocess, request.app.state.records, tenant, quarantine_id)
+            outcome = await asyncio.to_thread(reprocess, request.app.state.records, tenant, quarantine_id, key.id)
         except NotQuarantinedError as error:
             raise Problem(404, str(error)) from error
         except NotReprocessableError as error:

@@ -39,6 +39,7 @@ from receiver.problems import Problem
 from receiver.records.apikeys import ApiKey, Scope
 from receiver.records.opening import Records, Tenant
 from receiver.records.sources import (
+    HeldSourceError,
     ListedSource,
     NoSuchSourceError,
     TakenError,
@@ -202,6 +203,8 @@ async def _changed(request: Request[Any, Any, Any], work: Callable[[Records, str
         raise Problem(400, str(error), details={error.member: str(error)}) from error
     except NoSuchSourceError as error:
         raise Problem(404, str(error)) from error
+    except HeldSourceError as error:
+        raise Problem(409, str(error), details={"reason": "held", "hold": error.hold_id}) from error
     except (TakenError, UnusableError) as error:
         raise Problem(409, str(error)) from error
     except StoreError as error:  # as when the recorder meets it

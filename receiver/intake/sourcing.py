@@ -208,7 +208,8 @@ def change(
 
     With an upstream of another origin, or with none any more, its credential is removed. An issuer's log that is
     another one is asked where it stands: so this is not to be called on an event loop. Raises SettingError;
-    UnusableError if the secrets that the source has cannot be used under its new scheme; NoSuchSourceError, TakenError.
+    UnusableError if the secrets that the source has cannot be used under its new scheme; NoSuchSourceError, TakenError,
+    HeldSourceError.
     """
     if asked.account is not UNSET:
         must_be_name("account", asked.account)

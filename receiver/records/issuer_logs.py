@@ -183,13 +183,12 @@ def may_be_gap(entry: Claim) -> bool:
     return entry.effect not in _NEVER_GAPS
 
 
-def concerned(namings: Iterable[Naming], provider: str, entry: Claim) -> list[Naming]:
-    """Those of the sources that name a log which one of its entries, of that provider, concerns: theirs is the gap."""
-    return [
-        one
-        for one in namings
-        if one.provider == provider and (one.exclusive or _is_account(entry.account, one.account))
-    ]
+def concerned(namings: Iterable[Naming], provider: str, account: str | None) -> list[Naming]:
+    """Those of the sources that name a log which one of its entries, of that provider and account, concerns.
+
+    If nobody announces it, the gap is theirs.
+    """
+    return [one for one in namings if one.provider == provider and (one.exclusive or _is_account(account, one.account))]
 
 
 def _is_account(one: str | None, other: str | None) -> bool:

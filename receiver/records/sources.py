@@ -13,6 +13,7 @@ upstream of another origin (RFC 6454), or none, takes it away in the same transa
 
 And a source may name its issuer's log (`receiver.records.issuer_logs`), which its events are checked against. What they
 are checked against, and how, may change at any time: then all of them are taken up once more, from the first one on.
+Only while a legal hold covers the source it names the log that it does: by that the log's entries are held as well.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from sqlalchemy.exc import IntegrityError
 from receiver.events import Kind, format_time, new_id, parse_time
 from receiver.records.issuer_logs import LOG_COLUMNS, Checking, ListedLog, checking_columns, checking_of, listed_log
 from receiver.records.journal import change
+from receiver.records.keeping import holds
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.secrets import (
     ListedSecret,
@@ -68,6 +70,17 @@ class NoSuchSourceError(RecordsError):
 
 class TakenError(RecordsError):
     """The name, or the secret, belongs to a source already."""
+
+
+class HeldSourceError(RecordsError):
+    """A legal hold covers the source, so that it must name the issuer's log that it does."""
+
+    def __init__(self, hold_id: str) -> None:
+        super().__init__(
+            f"a hold covers the source, {hold_id}, and with it the entries of the issuer's log that it names: that log "
+            "cannot be changed before the hold is released. Add another source for the new one"
+        )
+        self.hold_id = hold_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +210,7 @@ def change_source(
     `decide` is given the source as it is, with the secrets that have not ended, and is asked under the log's lock: what
     it raises leaves everything as it was. Each kind of change that changes something is an entry: `changed`,
     `credential_removed`, `disabled` or `enabled`, `rotated`. Raises NoSuchSourceError; TakenError if the new secret
-    belongs to a source, this one included.
+    belongs to a source, this one included; HeldSourceError.
     """
     with _unless_taken(tenant), change(records.database, tenant.log) as changing:
         tx, now = changing.tx, changing.now
@@ -205,6 +218,8 @@ def change_source(
         decision = decide(before)
         after = decision.source
         values, present = _settings(tx, after, now), _settings(tx, before, now)
+        if present["issuer_log_id"] not in {None, values["issuer_log_id"]}:
+            _must_not_be_held(tx, tenant, source_id)
         actions: list[str] = []
         if values != present:
             actions.append("changed")
@@ -238,6 +253,15 @@ def remove_credential(tx: sa.Connection, source_id: str) -> bool:
 def take_up_again(tx: sa.Connection, source_id: str) -> None:
     """Have all events of a source checked once more: against something else, or in another way."""
     tx.execute(sa.delete(taken_up).where(taken_up.c.source_id == source_id))
+
+
+def _must_not_be_held(tx: sa.Connection, tenant: Tenant, source_id: str) -> None:
+    """Raises HeldSourceError. Holds are placed and released under the log's lock as well."""
+    in_force = sa.select(holds.c.id).where(holds.c.tenant_id == tenant.id, holds.c.released_at.is_(None))
+    oldest = in_force.where(holds.c.source_id == source_id).order_by(holds.c.placed_at, holds.c.id).limit(1)
+    hold_id = tx.execute(oldest).scalar_one_or_none()
+    if hold_id is not None:
+        raise HeldSourceError(hold_id)
 
 
 def _same_origin(upstream: str, other: str | None) -> bool:
@@ -421,6 +445,7 @@ __all__ = [
     "DEFAULT_REPLAY_WINDOW",
     "MAX_NAME",
     "Decision",
+    "HeldSourceError",
     "ListedSource",
     "NewSource",
     "NoSuchSourceError",

@@ -188,6 +188,7 @@ reprocessed = sa.Table(
     sa.Column("at", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),  # recorded, duplicate, mismatch or ignored
     sa.Column("row_id", sa.Text, unique=True),  # the delivery that was written for it, if one was
+    sa.Column("same_id", sa.Text, index=True),  # else the one that was there, with the same content, if one was
 )
 
 # The calls that were passed on, and what became of each. Its intent is the delivery of the same id.

@@ -82,21 +82,13 @@ class Answers:
                     await self._recorder.record(_told(party, attempt, held))
                     await asyncio.to_thread(self._pending.drop, held.attempt_id)
                 except _ErasedError:
-                    await self._forget(held)
+                    # Nothing of it is to be kept. Its file goes with the erasure, which knows whether a hold covers it.
+                    del self._held[held.attempt_id]
                 except Exception as error:  # noqa: BLE001  (whatever is wrong with one, the others are to be recorded)
                     self._say(held, _plain(error))
                 else:
                     del self._held[held.attempt_id]
                     self._said.discard(held.attempt_id)
-
-    async def _forget(self, held: Held) -> None:
-        """Keep nothing more of an answer whose call was erased."""
-        try:
-            await asyncio.to_thread(self._pending.drop, held.attempt_id)
-        except OSError as failure:
-            self._say(held, _plain(failure))
-        else:
-            del self._held[held.attempt_id]
 
     def close(self) -> None:
         """Wait for the files."""

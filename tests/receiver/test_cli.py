@@ -275,6 +275,15 @@ def test_keys_in_words(commands: Commands) -> None:
     assert re.fullmatch("k  audit  owner k  revoked 20.*Z  last used never\n", commands.ok("key", "list"))
 
 
+@pytest.mark.parametrize(("owner", "code"), [("Ann\ufe0f", "U+FE0F"), ("A\u034fnn\u3164", "U+034F, U+3164")])
+def test_an_owner_is_what_is_seen(commands: Commands, owner: str, code: str) -> None:
+    """What shows no character of its own is no part of a name that is to be told from others."""
+    said = commands.refused("key", "create", "k", "--scopes", "audit", "--owner", owner, status=2)
+
+    assert f"has characters that cannot be seen: {code}" in said
+    assert commands.ok("key", "list") == "No keys.\n"
+
+
 def test_a_key_that_may_call_says_how(commands: Commands) -> None:
     """Of the scope `operate`: with a call it has a header of its own, for `Authorization` is the provider's."""
     sentence = commands.ok("key", "create", "erp", "--scopes", "audit,operate").splitlines()[-1]

@@ -183,6 +183,20 @@ def test_what_is_ignored_now(kept: Kept) -> None:
     assert kept.ids[2] not in kept.run("list")
 
 
+def test_a_copy_of_what_is_erased(kept: Kept) -> None:
+    """Once it is known to be one, it is erased as well, at once."""
+    copy = kept.sender.post(revoked("a", tenant_id="another") + b" ").json()["quarantine_id"]
+    kept.set_account("another")
+    kept.run("reprocess", kept.ids[0])
+    kept.commands.ok("erase", "--item", "truthlocks/receipt/a", "--reason", "asked for", "--yes")
+
+    printed = kept.run("reprocess", copy)
+
+    assert printed.startswith(f"{copy}  duplicate  event ")
+    assert {row.id: row.body for row in kept.sender.rows()}[copy] is None
+    assert "nothing is wrong" in kept.commands.ok("fsck")
+
+
 def test_what_cannot_be_read(kept: Kept) -> None:
     """A sentence for each on standard error, the others are read; exit status 1."""
     nobody = "0198a1b2-0000-7000-8000-000000000000"

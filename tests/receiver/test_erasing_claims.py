@@ -13,8 +13,10 @@ from receiver.erasure import erasing
 from receiver.erasure.requests import Ask, HeldError, ask, run_held
 from receiver.events import Effect, Item, format_time
 from receiver.exports import verify as verifier
+from receiver.records.issuer_logs import Checking
 from receiver.records.keeping import erased_claims
 from receiver.records.opening import Records
+from receiver.records.sources import HeldSourceError
 from receiver.records.tables import claims
 from tests.receiver.claims import (
     GRACE,
@@ -39,6 +41,7 @@ from translog.policy import Policy
 
 BEFORE, OVER, LATER = (format_time(RECEIVED_AT + timedelta(seconds=GRACE * number)) for number in (0, 2, 4))
 OTHER = "another-account"
+ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -135,6 +138,61 @@ def test_it_waits_for_its_source(records: Records, issuer: Issuer, source: Sourc
     reconfigure(source, issuer.checking())
     check(records)
     assert gaps(source) == [("open", 0, None)]
+    assert faults_of(records) == []
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize(("when", "to"), [("before", "elsewhere"), ("after", "elsewhere"), ("after", "disabled")])
+def test_it_is_the_gap_of_whoever_takes_the_sources_place(
+    records: Records, issuer: Issuer, source: Source, when: str, to: str
+) -> None:
+    """Before the erasure or after it, in the grace period; a source of another account is nobody's successor."""
+    stranger = issuer.source("scrip", OTHER)
+    says(issuer, "a", "act-a")
+    issuer.read_at(BEFORE)
+    check(records)
+    if when == "after":
+        erase(records, item=redemption("a"))
+    reconfigure(source, issuer.checking() if to == "disabled" else Checking(), enabled=to != "disabled")
+    check(records)
+    if when == "before":
+        erase(records, item=redemption("a"))
+    issuer.read_at(OVER)
+    check(records)
+    assert gaps(stranger) == []
+
+    successor = issuer.source("scrip", ORGANIZATION)
+    check(records)
+    assert [(one.facts["state"], one.facts["source"]) for one in found(source, "gap")] == [
+        ("open", successor.endpoint.source.id)
+    ]
+    assert faults_of(records) == []
+    deliver(successor, reversed_("a", "act-a", "5.00"))
+    check(records)
+    assert [state for state, *_ in gaps(source)] == ["open", "announced"]
+    assert faults_of(records) == []
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize("account", [None, ORGANIZATION])
+def test_whoever_takes_the_place_of_an_exclusive_source_owes_all_of_it(
+    records: Records, issuer: Issuer, account: str | None
+) -> None:
+    """The entry's account nobody knows any more; another provider's it is not, nor one's that begins behind it."""
+    first = issuer.source("scrip", None, exclusive=True)
+    says(issuer, "a", "act-a", account=account)
+    issuer.read_at(BEFORE)
+    erase(records, item=redemption("a"))
+    reconfigure(first, Checking(), enabled=False)
+    issuer.source("thanx", None, exclusive=True)
+    issuer.source("scrip", ORGANIZATION, starts_at=1)
+    issuer.read_at(OVER)
+    check(records)
+    assert gaps(first) == []
+
+    successor = issuer.source("scrip", ORGANIZATION)
+    check(records)
+    assert [one.facts["source"] for one in found(first, "gap")] == [successor.endpoint.source.id]
     assert faults_of(records) == []
 
 
@@ -311,6 +369,43 @@ def test_other_holds_do_not(records: Records, issuer: Issuer, source: Source, co
     assert erase(records, item=redemption("a")).state == "completed"
     assert kept(records, 0).entry is None
     assert source.endpoint.tenant.id == kept(records, 0).tenant_id
+    assert faults_of(records) == []
+
+
+@ONE_DATABASE
+def test_a_source_that_is_held_goes_on_naming_its_log(records: Records, issuer: Issuer, source: Source) -> None:
+    """Or its entries would be held no longer; anything else of it may change, and that as well after the release."""
+    says(issuer, "a", "act-a")
+    issuer.read_at(BEFORE)
+    ann, bob = acting(records, "Ann"), acting(records, "Bob")
+    placed = hold(records, ann, source=source.endpoint.source.id)
+    size = len(source.leaves())
+    for checking in (Checking(), Issuer(records).checking()):
+        with pytest.raises(HeldSourceError, match="cannot be changed before the hold is released") as refused:
+            reconfigure(source, checking)
+        assert refused.value.hold_id == placed.id
+    assert len(source.leaves()) == size
+    reconfigure(source, issuer.checking(grace=2 * GRACE), enabled=False)
+    with pytest.raises(HeldError):
+        erase(records, item=redemption("a"))
+
+    release(records, placed, bob)
+    reconfigure(source, Checking())
+    assert faults_of(records) == []
+
+
+@ONE_DATABASE
+def test_a_source_that_is_held_may_be_given_a_log(records: Records, issuer: Issuer) -> None:
+    """What names none yet lets nothing go by that. Another source's hold is none of it."""
+    source, other = new_source(records, "scrip", ORGANIZATION), issuer.source("scrip", ORGANIZATION)
+    hold(records, acting(records, "Ann"), source=source.endpoint.source.id)
+    reconfigure(other, Checking())
+    reconfigure(source, issuer.checking())
+    says(issuer, "a", "act-a")
+    issuer.read_at(BEFORE)
+
+    with pytest.raises(HeldError):
+        erase(records, item=redemption("a"))
     assert faults_of(records) == []
 
 

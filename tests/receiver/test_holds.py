@@ -13,6 +13,7 @@ from receiver.erasure.placing import (
     SameOwnerError,
     find,
     get,
+    one_owner,
     words_of,
 )
 from receiver.erasure.requests import Ask, HeldError, ask, run_held
@@ -215,6 +216,20 @@ def test_what_tells_of_a_call_is_held_with_it(records: Records) -> None:
     assert kept_of(records, *answers) == {answers[0]}
 
 
+def test_all_answers_to_a_call_are_held_with_it(records: Records) -> None:
+    """Also one that is not its outcome any more: it holds the call, and what became of that."""
+    caller = new_caller(records, "truthlocks")
+    call = caller.begin()
+    odd = caller.answered(call, {"odd": 1, "subject": "jane@example.com"}).id
+    event = caller.answered(call).id
+    assert caller.call(call).outcome_id == event
+    hold(records, acting(records, "Ann"), person="email:jane@example.com")
+
+    assert kept_of(records, call.id) == {call.id}
+    assert kept_of(records, event) == {event}
+    assert kept_of(records, call.id, event, odd) == {call.id, event, odd}
+
+
 def test_what_was_found_out_is_held_with_what_it_is_about(records: Records) -> None:
     """A cross-check with its event, and a gap with the item that the issuer's entry names."""
     issuer = Issuer(records)
@@ -291,6 +306,7 @@ def test_a_hold_is_released_by_somebody_else(records: Records, source: Source) -
         "Ann  Le\u0301",
         "\uff21nn Lé",
         "Ann L\u200bé",
+        "Ann Le\u034f\u0301\ufe0f",
     ],
 )
 def test_whoever_placed_a_hold_cannot_release_it(records: Records, owner: str) -> None:
@@ -302,6 +318,31 @@ def test_whoever_placed_a_hold_cannot_release_it(records: Records, owner: str) -
         release(records, placed, acting(records, owner))
     assert get(records, records.tenant("default"), placed.id).state == "in_force"
     assert records.tenant("default").log.head().size == size + 1  # the key's own entry
+
+
+def test_an_owner_is_what_is_seen() -> None:
+    """What shows nothing is left out, wherever it stands; marks that are seen make another owner."""
+    hidden = (
+        0xAD,
+        0x34F,
+        0x61C,
+        0x115F,
+        0x1160,
+        0x17B5,
+        0x180B,
+        0x200D,
+        0x202E,
+        0x2060,
+        0x206F,
+        0x2800,
+        0x3164,
+        0xFE00,
+    )
+    beyond = (0xFE00, 0xFE0F, 0xFEFF, 0xFFA0, 0xFFF8, 0xFFFB, 0x1BCA0, 0x1D159, 0x1D17A, 0xE0000, 0xE0100, 0xE0FFF)
+    for code in (*hidden, *beyond):
+        assert one_owner("José", f"{chr(code)}Jose{chr(code)}\u0301 {chr(code)}"), hex(code)
+    for other in ("Ann.", "A\u0335nn", "\u0410nn", "Anna"):
+        assert not one_owner("Ann", other)
 
 
 def test_a_hold_is_released_once(records: Records) -> None:

@@ -11,6 +11,7 @@ from receiver.records.issuer_logs import Checking, LogIdentity
 from receiver.records.sources import load_sources
 from tests.receiver.claims import Issuer, forked
 from tests.receiver.commands import Commands
+from tests.receiver.holding import acting, hold, release
 from tests.receiver.service import Service, problem
 from tests.translog.misbehaving import Server, Simulated, serving
 from tests.translog.policies import vkey
@@ -22,6 +23,7 @@ VKEY = str(KEY.verifying_key())
 OTHER = str(vkey("example.com/other", Kind.ED25519))
 ADD = ("source", "add", "shop", "--provider", "thanx", "--account", "7b1c")
 SET = ("source", "set", "shop")
+NOBODY = "http://127.0.0.1:9"
 DEFAULTS = {"issuer_log_from": None, "exclusive": False, "grace": 86_400, "follow_every": 10, "expect_every": None}
 
 
@@ -194,6 +196,21 @@ def test_a_log_is_not_given_and_taken_away_at_once(commands: Commands) -> None:
     assert "give --issuer-log-url or --no-issuer-log, not both" in said
 
 
+def test_a_source_that_is_held_keeps_its_log(commands: Commands) -> None:
+    """Until the hold is released: by the log its entries are held as well."""
+    commands.ok(*ADD, "--issuer-log-url", NOBODY, "--issuer-log-key", VKEY, "--issuer-log-from", "0")
+    records = commands.records()
+    try:
+        placed = hold(records, acting(records, "Ann"), source="shop")
+        said = commands.refused(*SET, "--no-issuer-log")
+        assert f"a hold covers the source, {placed.id}" in " ".join(said.split())
+        release(records, placed, acting(records, "Bob"))
+    finally:
+        records.close()
+
+    assert commands.json(*SET, "--no-issuer-log")["issuer_log"] is None
+
+
 # ---- over HTTP ----------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +244,24 @@ def test_over_http(either_service: Service, server: Server) -> None:
     assert client.get(path, headers=headers).json() == {name: gone[name] for name in gone if name != "warnings"}
     refused = client.patch(path, content=json.dumps({"issuer_log": {**log, "key": ["x"]}}), headers=headers)
     assert (refused.status_code, list(problem(refused)["details"])) == (400, ["issuer_log.key"])
+
+
+def test_a_held_sources_log_is_a_conflict(service: Service) -> None:
+    """It names the hold; what else there is to change of the source is changed."""
+    client, records = service.client, service.records
+    _, key = create_key(records, service.tenant, "holding", parse_scopes("admin"))
+    headers = {"authorization": f"Bearer {key}"}
+    log = {"url": NOBODY, "key": [VKEY]}
+    asked = {"name": "held", "provider": "thanx", "issuer_log": log, "issuer_log_from": 0}
+    path = f"/v1/sources/{client.post('/v1/sources', json=asked, headers=headers).json()['id']}"
+    placed = hold(records, acting(records, "Ann"), source="held")
+
+    for other in (None, {**log, "url": f"{NOBODY}/moved"}):
+        refused = client.patch(path, json={"issuer_log": other}, headers=headers)
+        assert (refused.status_code, problem(refused)["code"]) == (409, "CONFLICT")
+        assert problem(refused)["details"] == {"reason": "held", "hold": placed.id}
+    changed = client.patch(path, json={"issuer_log": log, "grace": 60}, headers=headers).json()
+    assert (changed["grace"], changed["issuer_log"]["url"]) == (60, NOBODY)
 
 
 def test_the_schema_says_what_a_log_is_given_by(service: Service) -> None:

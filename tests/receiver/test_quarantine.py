@@ -14,6 +14,7 @@ import receiver.records.engine
 from receiver.audit.quarantined import REASONS
 from receiver.intake.recorder import UNRECORDABLE
 from receiver.intake.submission import NOT_JSON, OTHER_ACCOUNT
+from receiver.records.keeping import erasures
 from receiver.records.tables import deliveries
 from tests.receiver.service import Sender, Service, at_once, problem, receipt_id, revoked, running, settings_in
 from translog.merkle import leaf_hash
@@ -290,6 +291,22 @@ def test_duplicate_and_mismatch(ask: Ask) -> None:
     ]
     shown = ask.service.client.get(f"/v1/events/{event['event_id']}", headers=ask.key).json()["mismatches"]
     assert [one["id"] for one in shown] == [row.id]
+
+
+def test_a_duplicate_of_what_is_erased(ask: Ask) -> None:
+    """Whoever has it read again asks for its erasure."""
+    body = revoked(receipt_id(), tenant_id="another")
+    quarantine_id = ask.quarantined(body)
+    ask.set_account("another")
+    ask.service.refresh()
+    asked = {"event_id": ask.sender.post(body).json()["event_id"], "reason": "they asked for it"}
+    erased = ask.service.client.post("/v1/erasures", json=asked, headers=ask.key).json()
+
+    assert ask.reprocess(quarantine_id).json()["status"] == "duplicate"
+    with ask.service.records.database.read() as tx:
+        rows = {row.id: row for row in tx.execute(sa.select(erasures))}
+    [of_copy] = [row for row in rows.values() if row.event_id == quarantine_id]
+    assert of_copy.asked_by == rows[erased["id"]].asked_by
 
 
 def test_what_bears_on_nothing(ask: Ask) -> None:

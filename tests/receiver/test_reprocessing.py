@@ -264,8 +264,8 @@ def test_what_is_only_said_to_be_done_is_read_anew(source: Source, status: str) 
     said = {"quarantine_id": kept.id, "at": "2026-11-20T09:00:00.000000Z", "status": status}
     with source.records.database.write() as tx:
         tx.execute(sa.insert(reprocessed).values(**said))
-    told = f"records: reprocessed {kept.id}: status is 'ignored', and it is not read as that: reprocess it again"
-    assert wrong(source) == ([told] if status == "ignored" else [])
+    told = {"ignored": "it is not read as that", "duplicate": "it is not said of what"}[status]
+    assert wrong(source) == [f"records: reprocessed {kept.id}: status is '{status}', and {told}: reprocess it again"]
 
     outcome = again(source, kept)
 

@@ -101,6 +101,19 @@ def test_more_settled_calls_than_one_batch(records: Records, monkeypatch: pytest
     assert wrong(records) == []
 
 
+def test_what_asked_for_a_held_answer_is_kept(records: Records) -> None:
+    """Also if another answer told later what became of the call."""
+    caller = new_caller(records, "truthlocks")
+    call = caller.begin(ago=LONG_AGO)
+    odd = caller.answered(call, {"odd": 1, "subject": "jane@example.com"})
+    caller.answered(call)
+    placed = hold(records, acting(records, "Ann"), person="email:jane@example.com")
+
+    assert (age(records).held, has_body(records, call.id), has_body(records, odd.id)) == (1, True, True)
+    release(records, placed, acting(records, "Bob"))
+    assert (age(records).erased, has_body(records, call.id), has_body(records, odd.id)) == (1, False, True)
+
+
 def waiting(caller: Caller, status: int = 200, body: bytes = DONE) -> Attempt:
     """A call of long ago whose answer came and could not be recorded."""
     call = caller.begin(ago=LONG_AGO)

@@ -89,15 +89,26 @@ def test_what_is_noted_and_no_entry_says(copy: Copy) -> None:
         (2, "status = 'ignored'", "status is 'ignored', and a revocation was written for it"),
         (2, "status = 'mismatch'", "status is 'mismatch', and a revocation was written for it"),
         (3, "status = 'recorded'", "status is 'recorded', and a mismatch was written for it"),
-        (4, "status = 'recorded'", "status is 'recorded', and no delivery was written for it"),
+        (4, "status = 'recorded', same_id = NULL", "status is 'recorded', and no delivery was written for it"),
         (5, "status = 'melted'", "status is 'melted', which this version does not know"),
-        (4, "row_id = 'gone'", "the delivery gone that was written for it is not there"),
+        (4, "row_id = 'gone', same_id = NULL", "the delivery gone that was written for it is not there"),
+        (4, "same_id = NULL", "status is 'duplicate', and it is not said of what: reprocess it again"),
+        (4, "same_id = 'gone'", "the delivery gone that it is the same as is not there"),
+        (4, "status = 'mismatch'", "status is 'mismatch', and it is said to be the same as a revocation"),
+        (3, "same_id = row_id", "status is 'mismatch', and it is said to be the same as a mismatch"),
     ],
 )
 def test_what_is_noted_must_be_so(copy: Copy, index: int, change: str, problem: str) -> None:
     """The status must be that of what was written, and what was written must be there."""
     copy.damage(f"UPDATE reprocessed SET {change} WHERE quarantine_id = ?", of(copy, index))
     assert copy.found() == [f"{place(copy, index)}: {problem}"]
+
+
+def test_the_same_of_another_source(copy: Copy) -> None:
+    """What came to one source repeats nothing that came to another."""
+    copy.damage("UPDATE deliveries SET source_id = 'another' WHERE log_index = 7")
+    event = of(copy, 7)
+    assert f"{place(copy, 4)}: the delivery {event} that it is the same as came to another source" in copy.found()
 
 
 def test_when_it_was(copy: Copy) -> None:

@@ -177,3 +177,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("person_key", "delivery_id"),
     )
     op.create_index("findings_of_gaps", "findings", ["issuer_log_id", "issuer_index"], unique=False, **_GAP)
+    op.add_column("reprocessed", sa.Column("same_id", sa.Text(), nullable=True))
+    op.create_index("ix_reprocessed_same_id", "reprocessed", ["same_id"], unique=False)
+    # What these are the same as was not noted, so no erasure would find them: they are pending again, to be read anew.
+    op.execute("DELETE FROM reprocessed WHERE status IN ('duplicate', 'mismatch') AND row_id IS NULL")
