@@ -24,7 +24,7 @@ from receiver.events import format_time, parse_time
 from receiver.records.probes import begin_probe, end_probe, load_probes
 from receiver.records.tables import held, probes, secrets, sources
 from tests.receiver.commands import Commands
-from tests.receiver.service import Sender, Service, at_once, revoked, standard_headers, until
+from tests.receiver.service import PATIENCE, Sender, Service, at_once, revoked, standard_headers, until
 
 Sign: TypeAlias = Callable[[bytes], dict[str, str]]
 
@@ -207,7 +207,7 @@ def test_a_signal_ends_it_in_order(
         post(sender, {})
         assert left(service) == [1, 1]
         process.send_signal(number)
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=PATIENCE)
 
     assert (process.returncode, said) == (130, "The probe was ended, and what it held is deleted.\n")
     assert left(service) == [0, 0]
@@ -221,7 +221,7 @@ def test_it_lasts_as_long_as_is_said(service: Service, commands: Commands, sende
             end = load_probes(service.records)[sender.source_id]
             said = commands.refused("source", "probe", name_of(sender))
             process.send_signal(signal.SIGINT)
-            process.wait(15)
+            process.wait(PATIENCE)
         assert began < end - timedelta(seconds=seconds) < datetime.now(UTC)
         assert f"this source is being probed already, until {format_time(end)}" in said
 

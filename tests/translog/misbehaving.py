@@ -36,7 +36,7 @@ from translog.tiles import (
 )
 
 PREFIX = "/log"
-PATIENCE = 10.0  # seconds for what must happen
+PATIENCE = 30.0  # seconds for what must happen
 
 
 @dataclass(frozen=True)
