@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from receiver.cli import cli
 from receiver.records.opening import Records
 from receiver.settings import load
+from tests.backups import begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +61,6 @@ class Commands:
 
     def records(self) -> Records:
         """What the commands made, opened."""
-        return Records.open(load(data=self.data, guard=self.folder / "guard"))
+        settings = load(data=self.data, guard=self.folder / "guard")
+        begin(settings)
+        return Records.open(settings)

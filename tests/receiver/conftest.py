@@ -4,12 +4,25 @@
 """
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
+from receiver.records.opening import Records
 from receiver.records.vault import data_key_in
+from tests.backups import begin
 from tests.postgres import Cluster
 from tests.receiver.service import Sender, Service, running, settings_in
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Generator[Records]:
+    """Records on SQLite, for what need not be tried twice."""
+    settings = settings_in(tmp_path)
+    begin(settings)
+    records = Records.open(settings)
+    yield records
+    records.close()
 
 
 @pytest.fixture(scope="module")

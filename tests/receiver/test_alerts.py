@@ -1,11 +1,9 @@
 """What those on call are told of issuers' logs: a word for readiness, and numbers, by a name that is each log's own."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -14,15 +12,6 @@ from receiver.assurance.progress import Track
 from receiver.records.issuer_logs import IssuerLog, Naming
 from receiver.records.opening import Records
 from tests.receiver.issuing import POLICY
-from tests.receiver.service import settings_in
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Generator[Records]:
-    """Records on SQLite."""
-    records = Records.open(settings_in(tmp_path))
-    yield records
-    records.close()
 
 
 def track(number: int, origin: str | None, complete_at: datetime | None = None) -> Track:

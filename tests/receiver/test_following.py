@@ -3,10 +3,8 @@
 import gc
 import itertools
 import logging
-from collections.abc import Generator
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -32,19 +30,10 @@ from tests.receiver.issuing import (
     read_entry,
     row,
 )
-from tests.receiver.service import settings_in
 from tests.translog.faults import Moment, at
 from tests.translog.misbehaving import Say, serving
 from translog.follower import State
 from translog.proof import TlogProof
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Generator[Records]:
-    """Records on SQLite, for what need not be tried twice."""
-    records = Records.open(settings_in(tmp_path))
-    yield records
-    records.close()
 
 
 def starts_at(records: Records, source_id: str) -> int | None:

@@ -1,10 +1,8 @@
 """A log that forks is told of once, and believed no more; receivers that share a log keep each entry once."""
 
 import logging
-from collections.abc import Generator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +28,6 @@ from tests.receiver.issuing import (
     name_log,
     row,
 )
-from tests.receiver.service import settings_in
 from tests.translog.misbehaving import Simulated, serving, status
 from translog.canonical import decode
 from translog.evidence import Leaf, Opening
@@ -40,14 +37,6 @@ from translog.merkle import leaf_hash
 from translog.store import entries
 
 OTHERS = "00000000-0000-7000-8000-000000000002"
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Generator[Records]:
-    """Records on SQLite, for what need not be tried twice."""
-    records = Records.open(settings_in(tmp_path))
-    yield records
-    records.close()
 
 
 def other_history(log: Simulated, size: int) -> Simulated:

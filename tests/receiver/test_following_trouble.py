@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Generator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -25,7 +23,6 @@ from tests.receiver.issuing import (
     name_log,
     row,
 )
-from tests.receiver.service import settings_in
 from tests.translog.misbehaving import (
     Answering,
     Server,
@@ -45,14 +42,6 @@ from translog.follower import State
 from translog.note import SigningKey
 
 FIRST, GROWN = 300, 700
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Generator[Records]:
-    """Records on SQLite, for what need not be tried twice."""
-    records = Records.open(settings_in(tmp_path))
-    yield records
-    records.close()
 
 
 def look_again(records: Records, *processes: str) -> None:

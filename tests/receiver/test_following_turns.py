@@ -1,10 +1,9 @@
 """Whose turn it is to be followed, when it is the next time, and who holds a log meanwhile."""
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -29,7 +28,6 @@ from receiver.records.issuer_logs import IssuerLog, Naming
 from receiver.records.opening import Records
 from receiver.records.processes import process_began, process_ended
 from tests.receiver.issuing import POLICY, PROCESS, add, entry, follow, log_of, name_log, row
-from tests.receiver.service import settings_in
 from tests.translog.misbehaving import Say, serving
 from translog.remote import RemoteLog
 
@@ -276,14 +274,6 @@ def test_what_another_one_holds_is_not_looked_at(records: Records, log_id: str) 
 
     assert (left_alone.holder, left_alone.failure) == (OTHERS, None)
     assert (row(records, log_id).holder, row(records, log_id).failure is None) == (None, False)
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Generator[Records]:
-    """Records on SQLite, for what need not be tried twice."""
-    records = Records.open(settings_in(tmp_path))
-    yield records
-    records.close()
 
 
 def test_while_it_is_followed_it_is_held(local: Records, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,7 @@
 """One log under several names: a fork between them is seen, and is the fork of all of them."""
 
 import asyncio
-from collections.abc import Generator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +13,6 @@ from receiver.records.issuer_logs import settle
 from receiver.records.opening import Records
 from receiver.records.tables import issuer_logs, sources
 from tests.receiver.issuing import LOG_KEY, POLICY, PROCESS, add, due, entry, follow, indexes, log_of, name_log, row
-from tests.receiver.service import settings_in
 from tests.receiver.test_following_forks import forks_told, look_again, other_history
 from tests.translog.misbehaving import Server, Simulated, serving, status
 from translog.fork import Fork
@@ -24,14 +21,6 @@ from translog.policy import Policy
 
 IMPOSTOR = SigningKey.generate(LOG_KEY.name)
 """Another key that calls itself the same."""
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Generator[Records]:
-    """Records on SQLite, for what need not be tried twice."""
-    records = Records.open(settings_in(tmp_path))
-    yield records
-    records.close()
 
 
 @pytest.fixture
