@@ -124,6 +124,9 @@ class Log:
             seen = self._seen
             if head.size > seen.size:
                 self._seen = head
+        self._must_continue(seen, head)
+
+    def _must_continue(self, seen: Head, head: Head) -> None:
         if head.size < seen.size or (head.size == seen.size and head.root != seen.root):
             raise LogRegressed(
                 f"the head of {self.origin} is at size {head.size} with root {head.root.hex()}, but this process has "
@@ -157,13 +160,16 @@ class Log:
         log's own; the guard is held meanwhile. It is written before the database: a crash in between leaves a guard
         that the database still reaches, since its entries are committed. The first checkpoint is always of size 0.
 
-        Raises LogRegressed or LogDamaged where that does not hold; then nothing was signed. Raises StoreError if the
-        log is closed.
+        Raises LogRegressed or LogDamaged where that does not hold, or if the head is behind what this process has seen
+        committed; then nothing was signed. Raises StoreError if the log is closed.
         """
         key = self._signing_key()
         guarded = None if self.guard is None else self.guard.read(self.verifying_key)
+        with self._seen_lock:
+            seen = self._seen  # before the head is read: it may be confirmed further at any moment
         with self.store.transactions.read() as tx:
             last, head = self._survey(tx, guarded)
+        self._must_continue(seen, head)
         if last is not None and last.size == head.size:
             self._take_up(last)
             return None

@@ -182,6 +182,8 @@ def test_a_database_put_back_is_noticed_without_a_guard(database: Database) -> N
     backup.put_back()
     with pytest.raises(LogRegressed, match="this process has seen size 300"):
         append(log, [b"never"])
+    with pytest.raises(LogRegressed, match="this process has seen size 300"):
+        log.publish()  # nothing is written for long, and yet it is noticed
     append(open_log(database), [b"who could know"])
 
 
