@@ -42,6 +42,29 @@ LONG = frozenset(
 )
 """Stories of minutes, which are told with `--long` only: what they show is shown piece by piece by the others."""
 
+LONG_ON_POSTGRESQL = frozenset(
+    {
+        "test_both_verifiers.py",
+        "test_cross_checks.py",
+        "test_exports_fsck.py",
+        "test_exports_making.py",
+        "test_following.py",
+        "test_following_forks.py",
+        "test_relay_attempts_rules.py",
+        "test_relay_following.py",
+        "test_relay_pending.py",
+        "test_relay_settling.py",
+        "test_relay_unknown.py",
+        "test_retention.py",
+        "test_retention_calls.py",
+        "test_source_changes.py",
+        "test_subscriptions_delivering.py",
+    }
+)
+"""Of these, what runs on either database runs on PostgreSQL with `--long` only: it takes long, and what it asks of a
+database is asked of both by the tests of the records beneath.
+"""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--long`: everything."""
@@ -52,9 +75,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Have the stories run first: they take longest, and mostly wait, so that the others find room beside them."""
     items.sort(key=lambda item: "scenarios" not in item.path.parts)
     if not config.getoption("--long"):
-        left_out = [item for item in items if item.path.name in LONG and "scenarios" in item.path.parts]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=[item for item in items if _is_long(item)])
+        items[:] = [item for item in items if not _is_long(item)]
+
+
+def _is_long(item: pytest.Item) -> bool:
+    """Whether it is left out of a run without `--long`."""
+    if item.path.name in LONG_ON_POSTGRESQL and isinstance(item, pytest.Function):
+        return hasattr(item, "callspec") and "postgresql" in item.callspec.params.values()
+    return item.path.name in LONG and "scenarios" in item.path.parts
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -152,7 +152,7 @@ def test_what_tells_of_a_call_is_erased(calls: Filled, name: str) -> None:
 
 def test_an_answer_that_is_a_duplicate_by_now(calls: Filled) -> None:
     """It is read as an answer, beside what was asked: nobody can hide one by saying that it bears on nothing."""
-    calls.damage("UPDATE reprocessed SET status = 'ignored' WHERE quarantine_id = [twice_kept]")
+    calls.damage("UPDATE reprocessed SET status = 'ignored', same_id = NULL WHERE quarantine_id = [twice_kept]")
     assert calls.found() == [
         "records: reprocessed [twice_kept]: status is 'ignored', and it is not read as that: reprocess it again"
     ]
