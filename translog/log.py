@@ -165,8 +165,7 @@ class Log:
         """
         key = self._signing_key()
         guarded = None if self.guard is None else self.guard.read(self.verifying_key)
-        with self._seen_lock:
-            seen = self._seen  # before the head is read: it may be confirmed further at any moment
+        seen = self._seen  # before the head is read: it may be confirmed further at any moment
         with self.store.transactions.read() as tx:
             last, head = self._survey(tx, guarded)
         self._must_continue(seen, head)
@@ -481,8 +480,7 @@ def _grow(size: int, tails: list[bytes], leaf_hashes: list[bytes]) -> tuple[dict
     """The tiles that change when leaves are added to a tree of `size`, and each level's new partial tile."""
     changed: dict[TilePlace, bytes] = {}
     grown = list(tails)
-    level = 0
-    coming = leaf_hashes
+    level, coming = 0, leaf_hashes
     full = TILE_WIDTH * HASH_SIZE
     while coming:
         if level == len(grown):
@@ -492,14 +490,11 @@ def _grow(size: int, tails: list[bytes], leaf_hashes: list[bytes]) -> tuple[dict
         coming: list[bytes] = []
         while len(data) >= full:
             changed[TilePlace(level, index)], data = data[:full], data[full:]
-            coming.append(_root(changed[TilePlace(level, index)]))
+            whole = changed[TilePlace(level, index)]
+            coming.append(merkle.root_from_leaves([whole[at : at + HASH_SIZE] for at in range(0, full, HASH_SIZE)]))
             index += 1
         if data:
             changed[TilePlace(level, index)] = data
         grown[level] = data
         level += 1
     return changed, grown
-
-
-def _root(tile: bytes) -> bytes:
-    return merkle.root_from_leaves([tile[at : at + HASH_SIZE] for at in range(0, len(tile), HASH_SIZE)])

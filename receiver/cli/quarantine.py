@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from receiver.audit.quarantined import REASONS, Wanted, all_quarantined
 from receiver.audit.shapes import QuarantinedShape
@@ -16,6 +17,7 @@ from receiver.cli.common import data_option, json_option, opened, plainly, print
 from receiver.intake.submission import Outcome, Status
 from receiver.records.opening import Records, RecordsError, Tenant
 from receiver.records.tables import sources
+from translog.errors import StoreError
 
 FAILED = "failed"
 
@@ -72,7 +74,7 @@ def reprocess_(
     """Read quarantined deliveries again, oldest first: by id, or those of a source (--source), or all (--all).
 
     By the settings that their source has now. What is still not understood stays in quarantine. Exit status 1 if one
-    could not be read.
+    could not be read, or if one that is the same as what is erased could not be erased with it.
     """
     if [bool(ids), source is not None, everything].count(True) != 1:
         raise click.UsageError("give ids, or --source, or --all")
@@ -80,20 +82,22 @@ def reprocess_(
         raise click.UsageError("--reason goes with --source or --all")
     counts = Counter[str]()
     items: list[dict[str, Any]] = []
+    read: list[str] = []
     with opened(data) as records:
         of = records.tenant(tenant)
         source = _known(source, _names(records, of))
         for quarantine_id in ids or _pending(records, of, Wanted(source=source, reason=reason, reprocessed=False)):
             item = {"id": quarantine_id, **_reprocess(records, of, quarantine_id)}
             counts[item["status"]] += 1
+            read.append(quarantine_id)
             if as_json:
                 items.append(item)
             else:  # each as it is done: those before a failure of the database stay done
                 click.echo(_result(item), err=item["status"] == FAILED)
-        _erase_copies(records, of)
-    numbers = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    summary = f"{counts.total()} read again: {numbers}." if counts else "Nothing is in quarantine."
-    show({"items": items, "counts": counts}, as_json=as_json, lines=[summary])
+        numbers = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+        summary = f"{counts.total()} read again: {numbers}." if counts else "Nothing is in quarantine."
+        show({"items": items, "counts": counts}, as_json=as_json, lines=[summary])
+        _erase_copies(records, of, read)
     if counts[FAILED]:
         sys.exit(1)
 
@@ -114,11 +118,17 @@ def _reprocess(records: Records, tenant: Tenant, quarantine_id: str) -> dict[str
     return {"status": IGNORED} if outcome is None else dict(_told(outcome))
 
 
-def _erase_copies(records: Records, tenant: Tenant) -> None:
-    """Of what is erased already: reading a copy asks for its erasure, which need not wait for a service."""
+def _erase_copies(records: Records, tenant: Tenant, ids: Sequence[str]) -> None:
+    """Erase those that are the same as what is erased: reading one asks for that, which need not wait for a service."""
     from receiver.erasure.requests import resume
 
-    resume(records, tenant)
+    try:
+        resume(records, tenant, event_ids=frozenset(ids))
+    except (SQLAlchemyError, StoreError, OSError):
+        click.echo(
+            "Copies of what is erased are left: a running service erases them, or call this with their ids.", err=True
+        )
+        raise
 
 
 def _told(outcome: Outcome) -> Iterator[tuple[str, Any]]:

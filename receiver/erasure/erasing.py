@@ -160,17 +160,18 @@ def hold_of_answers(records: Records, tx: sa.Connection, ids: Sequence[str], now
 
 
 def clear_up(records: Records, done: Erased) -> None:
-    """Remove what is in files of what was erased: only after the commit. Raises OSError."""
+    """Remove what is in files of what was erased: only after the commit. Raises OSError for those of exports."""
     remove_files(records.settings, done.exports)
-    drop_answers(records)
+    drop_answers(records)  # what fails of that is met again before the request is completed
 
 
-def drop_answers(records: Records) -> None:
+def drop_answers(records: Records) -> dict[str, OSError]:
     """Forget the answers that wait to be recorded and whose calls are erased; there are few of these, if any.
 
     One that came in the meantime, or to another receiver than the one that erased its call, may be covered by a hold:
-    that is forgotten once the hold is released.
+    that is forgotten once the hold is released. Gives the calls whose answers cannot be removed, each with why.
     """
+    failed: dict[str, OSError] = {}
     pending = Pending.of(records)
     if waiting := pending.calls():
         with records.database.read() as tx:
@@ -178,7 +179,11 @@ def drop_answers(records: Records) -> None:
             kept = _holds_of_answers(tx, gone, format_time(datetime.now(UTC)))
         for call in gone:
             if call not in kept:
-                pending.drop(call)
+                try:
+                    pending.drop(call)
+                except OSError as error:  # one that cannot be removed keeps no other from it
+                    failed[call] = error
+    return failed
 
 
 def _holds_of_answers(tx: sa.Connection, calls: Sequence[str], now: str) -> dict[str, str]:

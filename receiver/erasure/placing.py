@@ -43,10 +43,12 @@ TARGETS = ("item", "source", "provider", "person", "period")
 MAX_REASON = 1000
 """Characters."""
 
-# Unicode's Default_Ignorable_Code_Point, and the two symbols of which there is nothing to see: U+2800 and U+1D159.
+# Unicode's Default_Ignorable_Code_Point, and the four others of which there is nothing to see: U+2800, U+FFFC, U+16FE4
+# and U+1D159.
 _UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\ufffc\U00016fe4\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]"
 )
 
 _ITEM = ("provider", "type", "id")
@@ -197,7 +199,8 @@ def unseen(text: str) -> str:
 def _spelled(owner: str) -> str:
     """One spelling of all that look the same: what is not seen is left out, and then keeps nothing from composing."""
     seen = owner.translate(dict.fromkeys(map(ord, unseen(owner))))
-    return " ".join(normalize("NFKC", normalize("NFKC", seen).casefold()).split())
+    without_spaces = "".join(normalize("NFKC", seen).split())
+    return normalize("NFKC", normalize("NFKC", without_spaces).casefold())
 
 
 def _reason(text: str) -> str:

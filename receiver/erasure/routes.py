@@ -55,7 +55,8 @@ class ErasuresController(Controller):
         summary="Erase what was recorded of an event, an item or a person",
         description="Exactly one of `event_id`, `item` and `person` says what. What is unknown of an item or a person "
         "is no error: nothing is erased. The answer names the exports and the evidence that had been given out. What "
-        "a hold covers is 409 with `details.reason` `held`; it is erased once the hold is released.",
+        "a hold covers is 409 with `details.reason` `held`; it is erased once the hold is released. So it is, with "
+        "`answer_waits`, as long as an answer to a call waits to be recorded that a hold may cover; it is tried again.",
         responses=problems.responses(400, 401, 403, 404, 409, 413, 503),
     )
     async def erase(self, request: Request[Any, Any, Any], tenant: NamedDependency[Tenant]) -> Answer:
@@ -107,7 +108,7 @@ async def _done(request: Request[Any, Any, Any], work: Callable[[Records], T]) -
     except (NoSuchEventError, NoSuchErasureError) as error:
         raise Problem(404, str(error)) from error
     except HeldError as error:
-        details = {"reason": "held", "erasure": error.erasure_id, "hold": error.hold_id}
+        details = {"reason": error.reason, "erasure": error.erasure_id, "hold": error.hold_id}
         raise Problem(409, str(error), details=details) from error
     except StoreError as error:
         raise _halted() from error

@@ -75,8 +75,8 @@ class Pending:
                 _log.error("the answer in %s cannot be read, so it is not recorded: %s", path, error)
 
     def calls(self) -> list[str]:
-        """The ids of the calls whose answers are kept."""
-        return sorted(path.stem for path in self._folder.glob("*.answer"))
+        """The ids of the calls whose answers are kept, whether these can be read or not."""
+        return sorted(path.stem for path in self._folder.glob("*.answer") if path.is_file())
 
     def drop(self, attempt_id: str) -> None:
         """Forget an answer that is recorded, or erased. Raises OSError."""

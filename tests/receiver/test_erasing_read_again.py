@@ -1,16 +1,22 @@
 """What was read again out of quarantine and was there already: it is erased, and held, with what it is the same as."""
 
+import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from click.testing import CliRunner, Result
 
+from receiver.cli import cli
 from receiver.erasure.aging import run
-from receiver.erasure.requests import HeldError, resume, run_held
+from receiver.erasure.due import Due
+from receiver.erasure.requests import HeldError, begin, resume, run_held
 from receiver.erasure.retention import set_days
+from receiver.erasure.selecting import Target, Wanted
 from receiver.intake.reprocessing import NotReprocessableError, reprocess
 from receiver.intake.submission import Outcome, Status
 from receiver.records.engine import Database
@@ -181,6 +187,92 @@ def test_what_came_since_is_not_erased_with_it(records: Records, source: Source)
     resume(records, source.endpoint.tenant)
     assert opening(records) & {copy.id, mismatch} == {mismatch}
     assert erase(records, item=ITEM).erased == 1
+
+
+# ---- all of them at once --------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Clock:
+    """Time that passes only for whoever sleeps, a second each."""
+
+    slept: int = 0
+
+    def monotonic(self) -> float:
+        """Seconds since it began."""
+        return float(self.slept)
+
+    def sleep(self, _seconds: float) -> None:
+        """Let one pass."""
+        self.slept += 1
+
+
+@ONE_DATABASE
+def test_whoever_reads_is_waited_for_once(records: Records, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a turn, for all requests of all tenants; what they erase is gone, and they are completed together later."""
+    clock, due = Clock(), Due(records)
+    monkeypatch.setattr("receiver.erasure.requests.time", clock)
+    monkeypatch.setattr("receiver.records.engine.TRUNCATING_MS", 0)
+    [other] = new_sources(records, "other", account=ACCOUNT)
+    for of in (source, other):
+        for event in of.write(revoked("secret-b"), revoked("secret-c")):
+            begin(records, of.endpoint.tenant, Target.EVENT, Wanted(event_id=event.id), "asked for")
+    with records.database.read() as tx:
+        tx.execute(sa.select(erasures.c.id)).all()
+        due.turn()
+        assert (clock.slept, {state for _, state in states(records)}) == (3, {"running"})
+        assert opening(records).isdisjoint(row.id for of in (source, other) for row in of.rows())
+        due.turn()
+        assert clock.slept == 6
+    due.turn()
+    assert (clock.slept, {state for _, state in states(records)}) == (6, {"completed"})
+
+
+def by_command(records: Records, *arguments: str) -> Result:
+    """`receiver quarantine reprocess`, on these records."""
+    settings = records.settings
+    environment = {"RESCIND_DATABASE_URL": settings.url, "RESCIND_GUARD": str(settings.guard)}
+    command = ["quarantine", "reprocess", *arguments, "--data", str(settings.data)]
+    return CliRunner().invoke(cli, command, env=environment)
+
+
+@ONE_DATABASE
+def test_a_command_erases_what_it_has_read(records: Records, source: Source) -> None:
+    """And nothing that somebody else has asked for."""
+    copy = keep(source, BODY)
+    [_, theirs] = source.write(BODY, revoked("r2"))
+    erase(records, item=ITEM)
+    begin(records, source.endpoint.tenant, Target.EVENT, Wanted(event_id=theirs.id), "asked for", "their key")
+
+    assert by_command(records, "--all").exit_code == 0
+    assert states(records)[1:] == [("their key", "running"), ("command", "completed")]
+    assert opening(records) & {copy.id, theirs.id} == {theirs.id}
+
+
+@ONE_DATABASE
+def test_a_command_that_cannot_erase_what_it_has_read(
+    records: Records, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what became of it all the same, and that this is left to be done: by whom, and how."""
+    copy = keep(source, BODY)
+    source.write(BODY)
+    erase(records, item=ITEM)
+
+    def fail(*_: object) -> None:
+        raise OSError(30, "Read-only file system", "a file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("receiver.erasure.requests.clear_up", fail)
+        result = by_command(records, copy.id, "--json")
+    assert json.loads(result.stdout)["counts"] == {"duplicate": 1}
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "Copies of what is erased are left: a running service erases them, or call this with their ids.",
+        "Error: a file: Read-only file system",
+    ]
+    assert states(records)[1:] == [("command", "running")]
+    assert "is erased: there is nothing left to read" in by_command(records, copy.id).stderr
+    assert states(records)[1:] == [("command", "completed")]
 
 
 # ---- held with it ---------------------------------------------------------------------------------------------------

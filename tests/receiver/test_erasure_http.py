@@ -1,6 +1,7 @@
 """`/v1/erasures`: by keys with the scope `operate`; and what every other answer says of what is erased."""
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -8,6 +9,8 @@ import pytest
 
 from receiver.events import new_id
 from receiver.records.apikeys import Scope, create_key
+from receiver.records.pending import Held, Pending
+from tests.receiver.holding import acting, hold, release
 from tests.receiver.passed_on import Calls
 from tests.receiver.service import Sender, Service, problem, receipt_id, revoked
 from translog import evidence
@@ -108,6 +111,23 @@ def test_every_answer_says_that_it_is_erased(service: Service, sender: Sender, a
         proof.verify(told.entry, policy)
         assert (told.event is not None) == opened
     assert ann.erase(event_id=event["event_id"])["erased"] == 0
+
+
+def test_an_answer_that_waits(service: Service, sender: Sender, ann: Operator) -> None:
+    """A hold may cover it, which nobody knows yet: its call is not erased now, and that is not said to be held."""
+    records = service.records
+    call, pending = Calls(service, sender).begin(), Pending.of(records)
+    pending.put(Held(call.id, "default", sender.source_id, 200, b"{}", datetime.now(UTC)))
+    placed = hold(records, acting(records, "Bob"), item=item("of another"))
+
+    answer = problem(ann.ask("POST", "/erasures", {"reason": "x", "event_id": call.id}))
+    assert (answer["status"], answer["code"]) == (409, "CONFLICT")
+    erasure = answer["details"]["erasure"]
+    assert answer["details"] == {"reason": "answer_waits", "erasure": erasure, "hold": placed.id}
+    assert ann.get(f"/erasures/{erasure}")["state"] == "running"
+    pending.drop(call.id)
+    assert ann.erase(event_id=call.id)["state"] == "completed"
+    release(records, placed, acting(records, "Cid"))
 
 
 def test_what_is_not_there(ann: Operator, sender: Sender) -> None:

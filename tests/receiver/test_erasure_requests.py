@@ -18,7 +18,6 @@ from receiver.erasure.requests import (
     HeldError,
     NoSuchEventError,
     ask,
-    complete,
     resume,
     run_held,
 )
@@ -379,5 +378,5 @@ def test_a_request_is_completed_once_nothing_is_left_on_disk(
         assert gone(records, [event.id])
     resume(records, tenant)
     assert states(records) == ["completed"]
-    assert complete(records, its_id)
+    assert answers.load(records, tenant, its_id).erased == 1
     assert faults_of(records) == []

@@ -304,6 +304,8 @@ def test_a_hold_is_released_by_somebody_else(records: Records, source: Source) -
         " ann lé ",
         "Ann\u00a0\tLé",
         "Ann  Le\u0301",
+        "AnnLé",
+        "A n n Le \u0301",
         "\uff21nn Lé",
         "Ann L\u200bé",
         "Ann Le\u034f\u0301\ufe0f",
@@ -338,7 +340,22 @@ def test_an_owner_is_what_is_seen() -> None:
         0x3164,
         0xFE00,
     )
-    beyond = (0xFE00, 0xFE0F, 0xFEFF, 0xFFA0, 0xFFF8, 0xFFFB, 0x1BCA0, 0x1D159, 0x1D17A, 0xE0000, 0xE0100, 0xE0FFF)
+    beyond = (
+        0xFE00,
+        0xFE0F,
+        0xFEFF,
+        0xFFA0,
+        0xFFF8,
+        0xFFFB,
+        0xFFFC,
+        0x16FE4,
+        0x1BCA0,
+        0x1D159,
+        0x1D17A,
+        0xE0000,
+        0xE0100,
+        0xE0FFF,
+    )
     for code in (*hidden, *beyond):
         assert one_owner("José", f"{chr(code)}Jose{chr(code)}\u0301 {chr(code)}"), hex(code)
     for other in ("Ann.", "A\u0335nn", "\u0410nn", "Anna"):
