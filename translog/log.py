@@ -120,10 +120,8 @@ class Log:
         return self._key
 
     def _must_not_regress(self, head: Head) -> None:
-        with self._seen_lock:
-            seen = self._seen
-            if head.size > seen.size:
-                self._seen = head
+        seen = self._seen
+        self.confirm(head)
         self._must_continue(seen, head)
 
     def _must_continue(self, seen: Head, head: Head) -> None:
@@ -168,7 +166,8 @@ class Log:
         seen = self._seen  # before the head is read: it may be confirmed further at any moment
         with self.store.transactions.read() as tx:
             last, head = self._survey(tx, guarded)
-        self._must_continue(seen, head)
+        if head.size < seen.size:
+            self._must_continue(seen, head)
         if last is not None and last.size == head.size:
             self._take_up(last)
             return None

