@@ -15,9 +15,12 @@ from tests.translog import reference
 from tests.translog.exported import at, data, facts, story, uuid
 from translog import canonical, merkle
 from translog.bundle import entries, openings, plain, rows, tallies
-from translog.bundle.entries import Hashes
+from translog.bundle.entries import Hashes, Span
 from translog.bundle.joining import Boxes, Fault, Where, compare
-from translog.bundle.leaves import Reader
+from translog.bundle.leaves import Leaves, Reader
+from translog.bundle.manifest import Question
+from translog.bundle.single import Said
+from translog.bundle.sums import Found, Sums
 from translog.canonical import encode
 from translog.errors import BundleError, FormatError
 from translog.evidence import Delivery, Leaf, Opening
@@ -59,7 +62,35 @@ def test_leaves_are_read_as_they_are(said: dict[str, Any], warm: bool) -> None:
     assert read.facts == said
     assert {name: read.fact(name) for name in said} == said
     assert (read.id, read.kind, read.logged_at) == (uuid(1).encode(), b"cross_check", at(1).encode())
-    assert (read.event, read.delivery) == (None, b"ab" * 32)
+    assert (read.event, read.delivery) == (b"", b"ab" * 32)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"a": {"received_at": at(3)}, "received_at": "0"},
+        {"a": [{"first": uuid(3)}], "first": "*"},
+        {'a"received_at': at(3), "received_at": "0"},
+        {"first": uuid(3), "received_at": at(3)},
+    ],
+)
+def test_what_only_looks_like_a_fact(said: dict[str, Any]) -> None:
+    """Is not taken for one of that name."""
+    read = Reader().read(Leaf("cross_check", uuid(1), at(1), said, None, None).encode())
+
+    assert read.facts == said
+    assert {name: read.fact(name) for name in said} == said
+
+
+def test_the_first_of_many_that_is_none() -> None:
+    """Is where it ends; all before it are read."""
+    good = [LEAF.encode()] * 300
+    given = Reader().read_all([*good, LEAF.encode() + b"\n", *good])
+    read: list[bytes] = []
+
+    with pytest.raises(FormatError):
+        read.extend(one for leaves in given for one in leaves.data)
+    assert read == good
 
 
 def _leaf_faults() -> list[bytes]:
@@ -114,28 +145,39 @@ events = st.fixed_dictionaries(
 SALT_TEXT = canonical.to_base64(bytes(32)).encode()
 
 
+QUESTION = Question("received", at(0), at(30), None, tests=False)
+
+
 def plainly(event: bytes) -> openings.Told | None:
-    """What is read of an event's data, if its line is taken for a plain one."""
+    """What is read of an event's data, if its line is taken for a plain one; all that it comes to is the same."""
     line = b'{"erased":false,"erased_by":null,"event":%b,"index":7,"leaf":{},"salt":"%b",' % (event, SALT_TEXT)
-    line += b'"stands":{"cross_check":null,"entry":null}}'
-    found = plain.EVENT.findall(line + b"\n") if line.isascii() else []
-    if len(found) != (line + b"\n").count(b"\n"):
+    line += b'"stands":{"cross_check":"absent","entry":9}}'
+    found = plain.Events.of(plain.EVENT.findall(line + b"\n"))
+    if len(found.line) != 1 or not found.are_plain:
         return None
-    assert plain.line_of(found[0]) == line
-    assert found[0][0] == event
-    return plain.tell(found[0])
+    assert (found.line, found.data) == ((line,), (event,))
+    told = openings.read_event(event)
+    some, one = (Found(Span(7, 8, 0, 0, (0, 0)), Hashes(7, 8, [])) for _ in range(2))
+    together, alone = Sums(some, QUESTION, 30), Sums(one, QUESTION, 30)
+    leaf = Reader().read(LEAF.encode())
+    together.add_plain([7], Leaves._make((member,) for member in leaf), found)
+    alone.add(7, leaf, Said(told, None, b"absent", 9), None)
+    together.finish()
+    alone.finish()
+    assert together.rows == alone.rows
+    assert [*some.boxes.boxes()] == [*one.boxes.boxes()]
+    assert (some.counted, some.occurred, some.events) == (one.counted, one.occurred, one.events)
+    return told
 
 
 def plainly_delivered(delivery: bytes) -> bool:
     """Whether a payload with it is taken for a plain one."""
     line = b'{"delivery":%b,"erased_by":null,"index":7,"salt":"%b"}' % (delivery, SALT_TEXT)
-    found = plain.PAYLOAD.findall(line + b"\n") if line.isascii() else []
-    if len(found) != (line + b"\n").count(b"\n"):
+    found = plain.Payloads.of(plain.PAYLOAD.findall(line + b"\n"))
+    if len(found.line) != 1 or not found.are_plain:
         return False
-    body, headers, *_ = found[0]
-    assert plain.line_of(found[0]) == line
-    assert plain.delivery_of(body, headers) == delivery
-    return plain.deliver(body, headers)
+    assert (found.line, found.delivery) == ((line,), (delivery,))
+    return True
 
 
 @given(events)
@@ -155,13 +197,15 @@ def test_events_are_read_as_they_are(event: dict[str, Any]) -> None:
 
 
 def test_most_events_are_plain() -> None:
-    """Those of ASCII texts and of details that are texts, numbers and literals; so are most deliveries."""
+    """Those of texts without escapes and of details that are texts, numbers and literals; so are most deliveries."""
     event = data("r1", amount="-5.00", details={"a": 1, "b": "x", "c": None, "d": True}, reason="a, b")
 
     assert plainly(encode(event)) == openings.read_event(encode(event))
     assert plainly(encode(data("r1"))) is not None
     assert plainly(encode(data("r1", details={"a": {"b": 1}}))) is None
-    assert plainly(encode(data("r1", reason="ü"))) is None
+    assert plainly(encode(data("r1", reason="ü"))) is not None
+    assert plainly(encode(data("r1", reason='"'))) is None
+    assert plainly(encode(data("r1", reason="ü")).replace(b"\xbc", b"")) is None
     assert plainly_delivered(Delivery((("webhook-id", "msg_1"), ("webhook-signature", "v1,c2ln")), b"{}").encode())
 
 
@@ -316,7 +360,7 @@ ONE, OTHER = bytes(16), bytes(15) + b"\1"
 
 
 def _compared(boxes: Boxes, end: int = 100) -> Fault | None:
-    faults = [fault for claims, said in boxes.pairs() if (fault := compare(claims, said, end)) is not None]
+    faults = [fault for box in boxes.boxes() if (fault := compare(box, end)) is not None]
     return min(faults, default=None)
 
 
@@ -335,7 +379,7 @@ def test_the_first_fault_is_told() -> None:
     """By its index."""
     boxes = Boxes()
     boxes.claim(OTHER, 6, 9, b"confirmed", None, None)
-    boxes.claim(ONE, 5, None, None, 3, None)
+    boxes.claim(ONE, 5, None, b"", 3, None)
     fault = _compared(boxes)
 
     assert fault is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.translog.bundles import Bundle, make
-from tests.translog.exported import ORIGIN, VKEY, at, story
+from tests.translog.exported import ORIGIN, VKEY, at, question, story
 from tests.translog.tampering import RESIGNED, Tampered, good
 from translog.bundle import BundleError, Verified, verify
 from translog.bundle.archive import Archive
@@ -41,6 +41,23 @@ def of(bundle: Bundle, path: Path, processes: int) -> Verified:
     """What is shown of it, by so many."""
     path.write_bytes(bundle.zip())
     return verify(path, POLICY, processes)
+
+
+@pytest.mark.parametrize("size", [1, 700])
+@pytest.mark.parametrize("basis", ["logged", "occurred"])
+def test_lines_are_read_in_blocks(path: Path, monkeypatch: pytest.MonkeyPatch, size: int, basis: str) -> None:
+    """Of any size, in which there is no whole line, or one, or some of which one is to be read by itself."""
+    bundle = make(story(question(basis=basis)))
+    whole = of(bundle, path, 1)
+    monkeypatch.setattr("translog.bundle.lines._BLOCK", size)
+
+    assert of(bundle, path, 1) == whole
+    for tampered in RESIGNED:
+        if tampered.name.startswith(WHOLE):
+            path.write_bytes(tampered.zip())
+            with pytest.raises(BundleError) as caught:
+                verify(path, POLICY)
+            assert caught.value.place == tampered.place
 
 
 @pytest.mark.usefixtures("_shared")

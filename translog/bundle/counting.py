@@ -2,12 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from translog.bundle import tallies
-from translog.bundle.chunks import Found
-from translog.bundle.entries import Hashes, Span
+from translog.bundle.entries import Hashes
 from translog.bundle.joining import Boxes
 from translog.bundle.manifest import COUNTED, EXCLUDED, MANIFEST, Manifest
+from translog.bundle.sums import Found
 from translog.bundle.tallies import Tally
 from translog.canonical import Value, encode
 from translog.errors import BundleError
@@ -15,13 +16,11 @@ from translog.errors import BundleError
 __all__ = ["Part", "Totals"]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What of a chunk is looked at once more, when all are there."""
+class Part(NamedTuple):
+    """What of a chunk is looked at once more, when all are there: its number of events, and as in `Found`."""
 
-    span: Span
     events: int
-    csv: tuple[int, bytes]
+    rows_are_right: bool
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ class Totals:
             self.leaf_error = error
 
     def _add_lines(self, found: Found) -> None:
-        self.parts.append(Part(found.span, found.events, found.csv))
+        self.parts.append(Part(found.events, found.rows_are_right))
         self.events += found.events
         self.erased += found.erased
         self.late += found.late

@@ -5,7 +5,7 @@ tree, and its hash is all that is needed of them; of the first and the last chun
 is the hashes of the leaves. Chunks can be checked by several processes, in any order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -45,36 +45,27 @@ class Hashes(NamedTuple):
 def spans(archive: Archive, member: Member, first: int, last: int) -> list[Span]:
     """Cut the leaves [first, last) into chunks. Raises `BundleError` unless `member` is that many leaves, no more."""
     found: list[Span] = []
-    index, began, before = first, member.start, (member.start, member.start)
-    for start, end in _places(archive, member, first):
-        if index == last:
-            raise BundleError(ENTRIES, f"it goes on after entry {last - 1}, the last of the range")
-        index += 1
-        if index % CHUNK == 0 or index == last:
-            opened = found[-1].last if found else first
-            found.append(Span(opened, index, began, end, before))
-            began, before = end, (start, end)
+    index, at = first, member.start
+    opened, began, before = first, member.start, (member.start, member.start)
+    while at < member.end and index < last:
+        data = archive.piece(at, min(at + BLOCK, member.end))
+        if len(data) < 2:
+            raise BundleError(f"{ENTRIES} entry {index}", "it ends inside the length of this entry")
+        start = end = 0
+        while end + 2 <= len(data) and index < last:
+            start, end = end, end + 2 + (data[end] << 8 | data[end + 1])
+            index += 1
+            if index % CHUNK == 0 or index == last:
+                found.append(Span(opened, index, began, at + end, before))
+                opened, began, before = index, at + end, (at + start, at + end)
+        at += end
+    if at > member.end:
+        raise BundleError(f"{ENTRIES} entry {index - 1}", "it ends inside this entry")
+    if at < member.end:
+        raise BundleError(ENTRIES, f"it goes on after entry {last - 1}, the last of the range")
     if index != last:
         raise BundleError(f"{ENTRIES} entry {index}", f"it ends before it, but the range goes on to {last - 1}")
     return found
-
-
-def _places(archive: Archive, member: Member, index: int) -> Iterator[tuple[int, int]]:
-    """Where each leaf from `index` on is, with the length before it, by that. A mebibyte is in memory at a time."""
-    at = held = member.start
-    data = b""
-    while at < member.end:
-        offset = at - held
-        if offset + 2 > len(data):
-            held, data = at, archive.piece(at, min(at + BLOCK, member.end))
-            offset = 0
-            if len(data) < 2:
-                raise BundleError(f"{ENTRIES} entry {index}", "it ends inside the length of this entry")
-        end = at + 2 + (data[offset] << 8 | data[offset + 1])
-        if end > member.end:
-            raise BundleError(f"{ENTRIES} entry {index}", "it ends inside this entry")
-        yield at, end
-        at, index = end, index + 1
 
 
 def first_leaf(archive: Archive, member: Member) -> bytes:

@@ -2,7 +2,7 @@
 
 from translog.bundle import entries, parquet, proofs, tallies
 from translog.bundle.archive import MAX_MEMBERS, Archive
-from translog.bundle.chunks import EVENTS, PAYLOADS
+from translog.bundle.chunks import CSV, EVENTS, PAYLOADS
 from translog.bundle.later import LATER
 from translog.bundle.manifest import MANIFEST, NOTE, Manifest
 from translog.bundle.proofs import Proven
@@ -10,9 +10,9 @@ from translog.bundle.reading import number
 from translog.canonical import Value, encode
 from translog.errors import BundleError
 
-__all__ = ["CSV", "INDEXES", "PER_FILE", "check_files", "check_question", "payload_names"]
+__all__ = ["INDEXES", "PER_FILE", "check_files", "check_question", "payload_names"]
 
-CSV, INDEXES = "events.csv", "proof/indexes.json"
+INDEXES = "proof/indexes.json"
 PER_FILE = 100_000
 """Lines of a file of payloads."""
 

@@ -3,25 +3,27 @@
 A *statement* is a leaf that names an event: a cross-check, or an erasure. A *claim* is what the two lines of an event
 say: how it stands by which entry, by which entries it was erased; or that it is left out, for it is said to have
 occurred outside the period, which nobody can say once it was erased. Both come chunk by chunk, in the order of the log,
-and are far apart there. So each is written down in a few bytes under the event's id, sorted into boxes by a byte of
+and are far apart there. So each is written down in a few bytes under the event's id, sorted into boxes by a part of
 that, and each box is then compared by itself: memory is bounded by the bytes, and boxes by several processes.
 """
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from itertools import chain
 from typing import NamedTuple
 
 from translog.bundle.leaves import CROSS_CHECKS, Read, identity
 from translog.errors import FormatError
 
-__all__ = ["STATES", "Boxes", "Fault", "Where", "compare", "statements"]
+__all__ = ["STATES", "Box", "Boxes", "Fault", "Where", "compare", "identities", "statements"]
 
 STATES = {state.encode(): code for code, state in enumerate(CROSS_CHECKS)}
 """A number for each state of a cross-check."""
 
-_CLAIM = struct.Struct(">16sQQQQB")
+_BOXES = 32
+_CLAIM, _SILENT = struct.Struct(">16sQQQQB"), struct.Struct(">16sQ")
 _STATEMENT = struct.Struct(">16sQB")
 _NONE, _NO_STATE, _LEFT_OUT = 2**64 - 1, 255, 252
 _UNTOLD = _NONE, _NO_STATE
@@ -46,42 +48,71 @@ class Fault(NamedTuple):
     what: str
 
 
+class Box(NamedTuple):
+    """Some events' claims, the indexes of those of which the lines say nothing, and the statements; by their ids."""
+
+    claims: bytes
+    silent: bytes
+    statements: bytes
+
+
 class Boxes:
     """Claims and statements, each in the box of its event."""
 
     def __init__(self) -> None:
-        self.claims = defaultdict[int, bytearray](bytearray)
-        self.statements = defaultdict[int, bytearray](bytearray)
+        self.claims, self.silent, self.statements = (defaultdict[int, bytearray](bytearray) for _ in Box._fields)
 
     def claim(
-        self, id_: bytes, index: int, entry: int | None, state: bytes | None, erased_by: int | None, gone: int | None
+        self, id_: bytes, index: int, entry: int | None, state: bytes, erased_by: int | None, gone: int | None
     ) -> None:
         """What the lines of an event say: by which entry it stands how, and by which its openings were erased.
 
-        `state` is one of `STATES`, None without an `entry`; `erased_by` is its own line's, and `gone` its payload's.
+        `state` is one of `STATES`, empty without an `entry`; `erased_by` is its own line's, and `gone` its payload's.
         """
-        code, told = (_NO_STATE, _NONE) if state is None or entry is None else (STATES[state], entry)
+        code, told = (_NO_STATE, _NONE) if entry is None else (STATES[state], entry)
         by, its = _NONE if erased_by is None else erased_by, _NONE if gone is None else gone
-        self.claims[id_[-1]] += _CLAIM.pack(id_, index, told, by, its, code)
+        self.claims[id_[-1] % _BOXES] += _CLAIM.pack(id_, index, told, by, its, code)
+
+    def claim_plain(
+        self, ids: Sequence[bytes], indexes: Sequence[int], states: Sequence[bytes], entries: Sequence[bytes]
+    ) -> None:
+        """What the lines of events say of which none is erased; `states` and `entries` are empty for nothing."""
+        silent, pack = self.silent, _SILENT.pack
+        for id_, index, state, entry in zip(ids, indexes, states, entries, strict=True):
+            if state:
+                self.claim(id_, index, int(entry), state, None, None)
+            else:
+                silent[id_[-1] % _BOXES] += pack(id_, index)
 
     def leave_out(self, id_: bytes, index: int) -> None:
         """That an event has no lines, since it did not occur in the period."""
-        self.claims[id_[-1]] += _CLAIM.pack(id_, index, _NONE, _NONE, _NONE, _LEFT_OUT)
+        self.claims[id_[-1] % _BOXES] += _CLAIM.pack(id_, index, _NONE, _NONE, _NONE, _LEFT_OUT)
 
     def state(self, statement: Statement) -> None:
         """What a leaf says of an event."""
-        self.statements[statement[0][-1]] += _STATEMENT.pack(*statement)
+        self.statements[statement[0][-1] % _BOXES] += _STATEMENT.pack(*statement)
 
     def add(self, other: "Boxes") -> None:
         """All that is in others."""
-        for mine, its in ((self.claims, other.claims), (self.statements, other.statements)):
-            for box, data in its.items():
-                mine[box] += data
+        for mine, its in zip(self.kinds, other.kinds, strict=True):
+            for number, data in its.items():
+                mine[number] += data
 
-    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
-        """The claims and the statements of each box."""
-        for box in sorted(self.claims.keys() | self.statements.keys()):
-            yield bytes(self.claims.pop(box, b"")), bytes(self.statements.pop(box, b""))
+    def boxes(self) -> Iterator[Box]:
+        """What is in each box; it is taken out."""
+        for number in sorted(set[int]().union(*self.kinds)):
+            yield Box(*(bytes(each.pop(number, b"")) for each in self.kinds))
+
+    @property
+    def kinds(self) -> Sequence[defaultdict[int, bytearray]]:
+        """What of a `Box` is in the boxes, each by their numbers."""
+        return self.claims, self.silent, self.statements
+
+
+def identities(texts: Sequence[bytes]) -> list[bytes]:
+    """The 16 bytes of each of these ids, which are known to be such."""
+    joined = bytes.fromhex(b"".join(texts).replace(b"-", b"").decode())
+    return [joined[at : at + 16] for at in range(0, len(joined), 16)]
 
 
 def statements(leaf: Read, index: int) -> list[Statement]:
@@ -99,15 +130,15 @@ def statements(leaf: Read, index: int) -> list[Statement]:
     return []
 
 
-def compare(claims: bytes, said: bytes, end: int) -> Fault | None:
-    """Compare the claims of a box with its statements; what is wrong first, by index, if anything is.
+def compare(box: Box, end: int) -> Fault | None:
+    """Compare the claims in a box with the statements; what is wrong first, by index, if anything is.
 
     `end` is that of the range: a cross-check from there on is to be one by which an event stands.
     """
     told: dict[bytes, tuple[int, int]] = {}
     erased: dict[bytes, dict[int, int]] = {}
     late: set[int] = set()
-    for id_, index, code in _STATEMENT.iter_unpack(said):
+    for id_, index, code in _STATEMENT.iter_unpack(box.statements):
         if code > len(CROSS_CHECKS):
             erased.setdefault(id_, {})[index] = code
             continue
@@ -115,8 +146,13 @@ def compare(claims: bytes, said: bytes, end: int) -> Fault | None:
             late.add(index)
         if index > told.get(id_, _UNTOLD)[0] or id_ not in told:
             told[id_] = index, code
+    silent = (
+        (id_, index, _NONE, _NONE, _NONE, _NO_STATE)
+        for id_, index in _SILENT.iter_unpack(box.silent)
+        if id_ in told or id_ in erased
+    )
     faults: list[Fault] = []
-    for id_, index, entry, erased_by, gone, state in _CLAIM.iter_unpack(claims):
+    for id_, index, entry, erased_by, gone, state in chain(_CLAIM.iter_unpack(box.claims), silent):
         if state == _LEFT_OUT:
             if _ERASED["all"] in erased.get(id_, {}).values():
                 what = "it was erased, so nobody can say that it is outside, and it is left out"

@@ -12,7 +12,7 @@ from translog import merkle
 from translog.bundle.archive import Archive
 from translog.bundle.joining import Boxes, statements
 from translog.bundle.leaves import Reader
-from translog.bundle.lines import Lines, Piece, parted
+from translog.bundle.lines import Lines, Piece, lines_of, parted
 from translog.bundle.reading import decoded, hashes, members, number, text
 from translog.bundle.work import Side, Workers
 from translog.canonical import from_base64
@@ -90,8 +90,8 @@ def check_order(one: Logged, other: Logged | None, others: Sequence[Logged] = ()
 
 def _entries(archive: Archive, piece: Piece, tree: Checkpoint, reader: Reader, found: Later) -> Iterator[Logged]:
     """Each entry, proven; what it says goes into `found`."""
-    lines = Lines(archive, [piece], LATER)
-    for line in lines.whole():
+    lines = Lines(archive, [piece], LATER, lines_of)
+    for line in lines:
         yield _entry(line, lines.place(), tree, reader, found)
 
 

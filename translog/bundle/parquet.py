@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from translog.bundle.archive import Archive, Member
-from translog.bundle.lines import Lines, Piece
+from translog.bundle.lines import Lines, Piece, lines_of
 from translog.bundle.pages import check_pages
 from translog.bundle.rows import COLUMNS
 from translog.errors import BundleError, FormatError
@@ -146,7 +146,7 @@ class _Part:
 
 
 def _lines(archive: Archive, events: Member) -> Iterator[bytes]:
-    return Lines(archive, [Piece(events, events.start, events.end)], events.name).whole()
+    return iter(Lines(archive, [Piece(events, events.start, events.end)], events.name, lines_of))
 
 
 def _rows(archive: Archive, events: Member) -> Iterator[list[Any]]:

@@ -1,112 +1,170 @@
 """Plain lines, many at once: what most lines of `events.jsonl` and `payloads/` are.
 
-A line is plain if it is ASCII, without escapes, and of the members that all events and deliveries have, none erased.
-One pattern then matches it from end to end, and gives its parts; and a block of lines that all match is taken apart by
-one call, in a third of the time of one call for each. What a pattern cannot tell is checked of the parts: that names
-are in order, and base64 is canonical. A line that is not plain is not wrong: `openings` reads it as it is.
+A line is plain if it is without escapes, and of the members that all events and deliveries have, none of them erased.
+One pattern then matches it from end to end and gives its parts, and takes a block of lines apart by one call, in a
+third of the time of one call for each. What a pattern cannot tell is checked of the parts: that names are in order, and
+base64 is canonical. A line that is not plain is not wrong: `single` reads it as it is.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
-from translog.bundle.rows import cells, is_plain
+from translog.bundle.leaves import CROSS_CHECKS
 
-__all__ = ["EVENT", "NUMBER", "PAYLOAD", "SALT", "STANDS", "Parts", "deliver", "delivery_of", "line_of", "tell"]
+__all__ = [
+    "EVENT",
+    "NUMBER",
+    "PAYLOAD",
+    "Events",
+    "Parts",
+    "Payloads",
+]
 
 Parts: TypeAlias = tuple[bytes, ...]
-"""What a pattern finds in a plain line, from which the line can be written again; empty for null."""
-
-SALT = rb"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="
-"""A pattern of 32 bytes in canonical base64."""
+"""What `EVENT` or `PAYLOAD` finds in a line: all of it, without the newline; then its parts, or nothing if it has them
+not. A part is empty for null."""
 
 NUMBER = rb"(?:0|[1-9][0-9]{0,15})"
-STANDS = rb'"stands":\{"cross_check":(?:null|"([a-z]+)"),"entry":(?:null|(%b))\}\}' % NUMBER
-"""A pattern of the end of an event's line, with the state and the entry."""
 
-_SOME, _ANY = rb'(?:null|"([^"\\\x00-\x1f]+)")', rb'(?:null|"([^"\\\x00-\x1f]*)")'
-_DATA = (
-    rb'\{"account":%(any)b,"amount":%(any)b,"details":(\{[^{}\x00-\x1f]*\}),"extent":%(any)b,'
+_SALT = rb'[^"]{43}='
+_SOME, _ANY, _SKIP = rb'(?:null|"([^"]+)")', rb'(?:null|"([^"]*)")', rb'(?:null|"[^"]*")'
+_OPENED = (
+    rb'\{"account":%(any)b,"amount":%(any)b,"details":(\{[^}]*\}),"extent":%(any)b,'
     rb'"item":(?:null|\{"id":%(any)b,"type":%(any)b\}),"occurred_at":%(some)b,"occurred_from":%(skip)b,'
     rb'"operation":%(any)b,"quantity":%(any)b,"reason":%(any)b\}'
-) % {b"any": _ANY, b"some": _SOME, b"skip": _ANY.replace(b"([", b"(?:[")}
+) % {b"any": _ANY, b"some": _SOME, b"skip": _SKIP}
+_STANDS = rb'\{"cross_check":(?:null,"entry":null|"(%b)","entry":(%b))\}' % ("|".join(CROSS_CHECKS).encode(), NUMBER)
 EVENT = re.compile(
-    rb'^\{"erased":false,"erased_by":null,"event":(%b),"index":(%b),"leaf":(\{.*\}),"salt":"(%b)",%b\n'
-    % (_DATA, NUMBER, SALT, STANDS),
+    rb'^(\{"erased":false,"erased_by":null,"event":(%b),"index":(%b),"leaf":(\{.*\}),"salt":"(%b)","stands":%b\}|.*)\n'
+    % (_OPENED, NUMBER, _SALT, _STANDS),
     re.MULTILINE,
 )
-"""Of an event: its data, account, amount, details, extent, item's id and type, occurred_at, operation, quantity and
-reason; and index, leaf, salt, state and entry."""
+"""The line of an event; its parts are named in `Events`."""
 
-_TEXT = rb'"[^"\\\x00-\x1f]*"'
-_HEADERS = rb'\{(?:"[^"\\\x00-\x1f]+":%b(?:,(?=")|(?=\})))*\}' % _TEXT
+_MEMBERS = rb'\{(?:"[^"]%b":%b(?:,(?=")|(?=\})))*\}'
+_HEADERS = _MEMBERS % (b"+", rb'"[^"]*"')
 PAYLOAD = re.compile(
-    rb'^\{"delivery":\{"body":"([^"]*)","headers":(%b)\},"erased_by":null,"index":(%b),"salt":"(%b)"\}\n'
-    % (_HEADERS, NUMBER, SALT),
+    rb'^(\{"delivery":(\{"body":"([^"]*)","headers":(%b)\}),"erased_by":null,"index":(%b),"salt":"(%b)"\}|.*)\n'
+    % (_HEADERS, NUMBER, _SALT),
     re.MULTILINE,
 )
-"""Of a payload: its body, headers, index and salt."""
+"""The line of a payload; its parts are named in `Payloads`."""
 
-_FLAT = re.compile(
-    rb'\{(?:"[^"\\\x00-\x1f]*":(?:%(t)b|null|true|false|0|-?[1-9][0-9]{0,14})(?:,(?=")|(?=\})))*\}' % {b"t": _TEXT}
-)
+_FLAT = re.compile(_MEMBERS % (b"*", rb'(?:"[^"]*"|null|true|false|0|-?[1-9][0-9]{0,14})'))
 _FLAT_NAME = re.compile(rb'[{,]"([^"]*)":')
 
+_SIGNS = bytes(sign for sign in range(0x20, 0x100) if sign != ord("\\"))
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_LAST = {number: {_ALPHABET[at : at + 1] for at in range(0, 64, 4**number)} for number in (1, 2)}
-"""By the number of `=` after it: what the last letter can be."""
+_END = re.compile(rb"|[A-Za-z0-9+/]{3}|[A-Za-z0-9+/][AEIMQUYcgkosw048]=|[AQgw]==")
+"""The last three letters of canonical base64."""
+_SALT_ENDS = b"AEIMQUYcgkosw048"
 
 
-def line_of(parts: Parts) -> bytes:
-    """The line that these are the parts of, without its newline."""
-    if len(parts) == PAYLOAD.groups:
-        body, headers, index, salt = parts
-        return b'{"delivery":%b,"erased_by":null,"index":%b,"salt":"%b"}' % (delivery_of(body, headers), index, salt)
-    data, *_, index, leaf, salt, state, entry = parts
-    told = b'"%b"' % state if state else b"null"
-    stands = b'"stands":{"cross_check":%b,"entry":%b}' % (told, entry or b"null")
-    shown = b'{"erased":false,"erased_by":null,"event":%b,"index":%b,"leaf":%b,"salt":"%b",' % (data, index, leaf, salt)
-    return shown + stands + b"}"
+class Events(NamedTuple):
+    """Lines of events that follow one another, by their parts."""
+
+    line: Parts
+    data: Parts
+    account: Parts
+    amount: Parts
+    details: Parts
+    extent: Parts
+    item_id: Parts
+    item_type: Parts
+    occurred_at: Parts
+    operation: Parts
+    quantity: Parts
+    reason: Parts
+    stated: Parts
+    leaf: Parts
+    salt: Parts
+    state: Parts
+    entry: Parts
+
+    @classmethod
+    def of(cls, lines: Sequence[Parts]) -> Self:
+        """Of what `EVENT` has found, at least once."""
+        return cls._make(zip(*lines, strict=True))
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether all of them are."""
+        return (
+            all(self.stated)
+            and _are_salts(self.salt)
+            and _are_texts(self.data)
+            and all(map(_is_flat, set(self.details)))
+        )
 
 
-def delivery_of(body: bytes, headers: bytes) -> bytes:
-    """The delivery with this body, in base64, and these headers: what is committed to."""
-    return b'{"body":"%b","headers":%b}' % (body, headers)
+class Payloads(NamedTuple):
+    """Lines of payloads that follow one another, by their parts."""
+
+    line: Parts
+    delivery: Parts
+    body: Parts
+    headers: Parts
+    stated: Parts
+    salt: Parts
+
+    @classmethod
+    def of(cls, lines: Sequence[Parts]) -> Self:
+        """Of what `PAYLOAD` has found, at least once."""
+        return cls._make(zip(*lines, strict=True))
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether all of them are."""
+        return (
+            all(self.stated)
+            and _are_salts(self.salt)
+            and _are_texts(self.headers)
+            and all(map(_are_headers, {tuple(headers.split(b'"')[1::4]) for headers in self.headers}))
+            and _are_base64(self.body)
+        )
 
 
-def tell(parts: Parts) -> tuple[bytes | None, bytes] | None:
-    """What a plain event tells, as `openings.read_event` gives it; None if its details are not plain."""
-    _, account, amount, details, extent, id_, type_, occurred_at, operation, quantity, reason, *_ = parts
-    if not _is_flat(details):
-        return None
-    texts = (type_, id_, account, operation, occurred_at, extent, amount, quantity, reason)
-    written = b",%b,%b,%b,%b,%b,%b,%b,%b,%b" % texts
-    return occurred_at or None, written if is_plain(written, len(texts)) else cells(texts)
+def _are_texts(objects: Parts) -> bool:
+    """Whether objects are UTF-8, without escapes and without what must be escaped."""
+    every = b"".join(objects)
+    try:
+        every.decode()
+    except UnicodeDecodeError:
+        return False
+    return not every.translate(None, _SIGNS)
 
 
-def deliver(body: bytes, headers: bytes) -> bool:
-    """Whether the body of a plain payload is canonical base64, and its headers are in order, and in lower case."""
-    bare = body.rstrip(b"=")
-    padding = len(body) - len(bare)
+def _are_salts(texts: Parts) -> bool:
+    """Whether texts of 44 letters, the last of them `=`, are 32 bytes each in canonical base64."""
+    every = b"".join(texts)
+    return every.translate(None, _ALPHABET) == b"=" * len(texts) and not every[42::44].translate(None, _SALT_ENDS)
+
+
+def _are_base64(texts: Parts) -> bool:
+    """Whether texts are base64 in its canonical spelling."""
+    ends = [text[-3:] for text in texts]
     return (
-        len(body) % 4 == 0
-        and (padding == 0 or (padding <= 2 and bare[-1:] in _LAST[padding]))
-        and not bare.translate(None, _ALPHABET)
-        and _are_headers(tuple(headers.split(b'"')[1::4]))
+        {len(text) % 4 for text in texts} == {0}
+        and all(map(_END.fullmatch, set(ends)))
+        and b"".join(texts).translate(None, _ALPHABET) == b"".join(ends).translate(None, _ALPHABET)
     )
 
 
 @lru_cache(maxsize=4096)
 def _is_flat(data: bytes) -> bool:
-    """Whether ASCII `data` is a JSON object in its canonical spelling: of plain texts, small integers and literals."""
+    """Whether `data` is a JSON object in its canonical spelling: of plain texts, small integers and literals."""
     return _FLAT.fullmatch(data) is not None and _are_sorted(_FLAT_NAME.findall(data))
 
 
 @lru_cache(maxsize=4096)
 def _are_headers(names: Parts) -> bool:
+    """Whether these are names of headers, in order."""
     return _are_sorted(names) and all(name == name.lower() for name in names)
 
 
 def _are_sorted(names: Parts | list[bytes]) -> bool:
-    return all(one < other for one, other in pairwise(names))
+    """Whether these are names of members, in order."""
+    return b"".join(names).isascii() and all(one < other for one, other in pairwise(names))

@@ -7,20 +7,19 @@ key could not be trusted: the leaves against the signed root, the lines against 
 lines, all of it against the question that the log itself has recorded.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from translog.bundle import chunks, entries, joining, parquet, proofs, rows, tallies
 from translog.bundle.archive import Archive, Member, check_crc
-from translog.bundle.chunks import EVENTS, Chunk, Context
+from translog.bundle.chunks import CSV, EVENTS, Chunk, Context
 from translog.bundle.counting import Totals
-from translog.bundle.files import CSV, INDEXES, PER_FILE, check_files, check_question, payload_names
-from translog.bundle.joining import Fault, Where
+from translog.bundle.files import INDEXES, PER_FILE, check_files, check_question, payload_names
+from translog.bundle.joining import Box, Fault, Where
 from translog.bundle.later import LATER, Later, Logged, check_order, verify_later
 from translog.bundle.leaves import Reader
-from translog.bundle.lines import cut, place_of
+from translog.bundle.lines import place_of
 from translog.bundle.manifest import MANIFEST, MAX_SIZE, NOTE, Manifest, verify_note
 from translog.bundle.proofs import Proven
 from translog.bundle.reading import decoded, hashes, members, number
@@ -72,7 +71,7 @@ def verify(path: Path, policy: Policy, processes: int = 1) -> Verified:
         context = Context(manifest.question, manifest.first, manifest.end, proven.checkpoint)
         is_large = sum(member.size for member in archive.members) >= _LARGE
         with Workers(archive, context, processes if is_large else 1) as workers:
-            verified = _Verification(archive, policy, proven, manifest, workers).run()
+            verified = _Verification(archive, policy, proven, manifest, context, workers).run()
         archive.check_unchanged()
         return verified
 
@@ -86,8 +85,17 @@ def _manifest(archive: Archive, proven: Proven) -> Manifest:
 class _Verification:
     """Everything after the manifest, whose signature holds and which answers the question that was asked."""
 
-    def __init__(self, archive: Archive, policy: Policy, proven: Proven, manifest: Manifest, workers: Workers) -> None:
-        self.archive, self.policy, self.proven, self.manifest, self.workers = archive, policy, proven, manifest, workers
+    def __init__(
+        self,
+        archive: Archive,
+        policy: Policy,
+        proven: Proven,
+        manifest: Manifest,
+        context: Context,
+        workers: Workers,
+    ) -> None:
+        self.archive, self.policy, self.proven, self.manifest = archive, policy, proven, manifest
+        self.context, self.workers = context, workers
         self.events = archive.member(EVENTS)
         self.payloads = [archive.member(one) for one in payload_names(manifest)]
         self.totals = Totals()
@@ -95,11 +103,12 @@ class _Verification:
     def run(self) -> Verified:
         """All of it."""
         archive, manifest, totals = self.archive, self.manifest, self.totals
+        cutting = self.workers.run(_cut_up, [(manifest.start, manifest.end, self.payloads)])
         self._check_hashes()
         if manifest.previous is not None:
             proofs.verify_previous(archive, self.policy, self.proven, manifest.previous)
         proof = self._range_proof()
-        cuts = self._chunks()
+        [cuts] = cutting
         for found in self.workers.run(check_chunk, cuts):
             totals.add(found)
         self._check_root(proof)
@@ -128,7 +137,8 @@ class _Verification:
     def _check_hashes(self) -> None:
         """Every file but the manifest and its note, from end to end."""
         others = [member for member in self.archive.members if member.name not in {MANIFEST, NOTE}]
-        for member, sha256, crc in self.workers.run(hash_member, others):
+        others.sort(key=lambda member: member.size, reverse=True)  # so that no process waits for the last one
+        for member, sha256, crc in sorted(self.workers.run(hash_member, others), key=lambda one: one.member.start):
             check_crc(member, crc)
             stated = self.manifest.files[member.name]
             if member.size != stated.size:
@@ -148,18 +158,6 @@ class _Verification:
                 )
         return hashes(f"{place} hashes", said["hashes"])
 
-    def _chunks(self) -> list[Chunk]:
-        """The leaves in chunks, each with the lines that are about them."""
-        archive, manifest = self.archive, self.manifest
-        spans = entries.spans(archive, archive.member(entries.ENTRIES), manifest.start, manifest.end)
-        edges = [span.first for span in spans[1:]]
-        lines = cut(archive, self.events, edges)
-        payloads = [cut(archive, member, edges) for member in self.payloads]
-        return [
-            Chunk(span, piece, tuple(one[number] for one in payloads if one[number].start < one[number].end))
-            for number, (span, piece) in enumerate(zip(spans, lines, strict=True))
-        ]
-
     def _check_root(self, proof: Sequence[bytes]) -> None:
         manifest, checkpoint = self.manifest, self.proven.checkpoint
         root = entries.root(self.totals.hashes, manifest.start, manifest.end, checkpoint.size, proof)
@@ -174,7 +172,7 @@ class _Verification:
 
     def _check_statements(self) -> None:
         """Cross-checks and erasures, wherever they are, against what the lines of events say."""
-        archive, manifest, totals = self.archive, self.manifest, self.totals
+        archive, totals = self.archive, self.totals
         later = self._later()
         totals.boxes.add(later.boxes)
         beyond, last = list[int](), later.edges[-1]
@@ -185,8 +183,8 @@ class _Verification:
             last = erasure
             for statement in said:
                 totals.boxes.state(statement)
-        pairs = ((claims, said, manifest.end) for claims, said in totals.boxes.pairs())
-        fault = min((one for one in self.workers.run(_compare, pairs) if one is not None), default=None)
+        faults = self.workers.run(_compare, totals.boxes.boxes())
+        fault = min((one for one in faults if one is not None), default=None)
         if fault is not None:
             raise BundleError(self._place(fault), fault.what)
         for index in later.erasures:
@@ -218,40 +216,31 @@ class _Verification:
     # ---- what says nothing new --------------------------------------------------------------------------------------
 
     def _check_csv(self, cuts: Sequence[Chunk]) -> None:
+        """The rows of a chunk are looked at one by one where they are not, or not only, in its piece of the file."""
         member = self.archive.member(CSV)
         at = member.start + len(rows.HEADER)
         if self.archive.piece(member.start, min(at, member.end)) != rows.HEADER:
             raise BundleError(f"{CSV} header", "it does not name the columns of a bundle")
         number = 0
         for part, chunk in zip(self.totals.parts, cuts, strict=True):
-            size, sha256 = part.csv
-            if self._sha256(at, min(at + size, member.end)) != sha256:
-                raise self._differing_row(member, at, number, chunk)
-            at, number = at + size, number + part.events
+            if part.rows_are_right and chunk.rows.start == at:
+                at, number = chunk.rows.end, number + part.events
+                continue
+            for index, row in chunks.written(self.archive, self.context, chunk):
+                number += 1
+                if self.archive.piece(at, min(at + len(row), member.end)) != row:
+                    raise BundleError(
+                        f"{CSV} row {number} (entry {index})", f"it is not what {EVENTS} says of the event"
+                    )
+                at += len(row)
         if at != member.end:
             raise BundleError(f"{CSV} row {number + 1}", f"there are {number} events, and no more rows")
-
-    def _sha256(self, start: int, end: int) -> bytes:
-        sha256 = hashlib.sha256()
-        for block in self.archive.blocks(start, end):
-            sha256.update(block)
-        return sha256.digest()
-
-    def _differing_row(self, member: Member, at: int, number: int, chunk: Chunk) -> BundleError:
-        """Which row it is of a chunk's, the first of which should be at that place of the file."""
-        context = Context(self.manifest.question, self.manifest.first, self.manifest.end, self.proven.checkpoint)
-        for index, row in chunks.written(self.archive, context, chunk):
-            number += 1
-            if self.archive.piece(at, min(at + len(row), member.end)) != row:
-                return BundleError(f"{CSV} row {number} (entry {index})", f"it is not what {EVENTS} says of the event")
-            at += len(row)
-        return BundleError(CSV, "it was changed while it was read")
 
     def _check_indexes(self) -> None:
         if self.manifest.question.is_subset:
             expected = b"[" + b",".join(self.totals.indexes) + b"]"
             member = self.archive.member(INDEXES)
-            if self._sha256(member.start, member.end) != hashlib.sha256(expected).digest():
+            if member.size != len(expected) or self.archive.piece(member.start, member.end) != expected:
                 raise BundleError(INDEXES, f"it does not list the indexes of the {self.totals.events} events")
 
     def _check_tallies(self) -> dict[str, Value]:
@@ -269,6 +258,11 @@ class _Verification:
         return True
 
 
-def _compare(_: Side, box: tuple[bytes, bytes, int]) -> Fault | None:
-    """A task: compare the claims of a box with its statements."""
-    return joining.compare(*box)
+def _cut_up(side: Side, what: tuple[int, int, Sequence[Member]]) -> list[Chunk]:
+    """A task: cut all that is large into chunks."""
+    return chunks.cut_up(side.archive, *what)
+
+
+def _compare(side: Side, box: Box) -> Fault | None:
+    """A task: compare the claims in a box with the statements."""
+    return joining.compare(box, side.context.end)

@@ -14,16 +14,19 @@ import multiprocessing
 import signal
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
 from translog.bundle import chunks
 from translog.bundle.archive import Archive, Member
-from translog.bundle.chunks import Chunk, Context, Found
+from translog.bundle.chunks import Chunk, Context
 from translog.bundle.leaves import Reader
+from translog.bundle.sums import Found
 from translog.errors import TranslogError
 
 __all__ = ["Hashed", "Side", "Workers", "check_chunk", "hash_member"]
@@ -89,22 +92,35 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
     def run(self, task: Callable[[Side, _In], _Out], inputs: Iterable[_In]) -> Iterator[_Out]:
-        """What the task gives for each input, in order. Raises what it raises."""
+        """What the task gives for each input, in order. Raises what it raises, once that is its turn.
+
+        Other processes begin at once, whenever the results are asked for.
+        """
         if self._pool is None:
-            yield from (task(self._side, one) for one in inputs)
-            return
-        waiting = deque[Future[_Out]]()
-        try:
-            for one in inputs:
-                waiting.append(self._pool.submit(_do, task, one))
-                if len(waiting) >= self._ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool:
-            raise TranslogError(
-                "a process that verifies was ended from outside; there may be too little memory: verify again"
-            ) from None
+            return (task(self._side, one) for one in inputs)
+        begun = (self._pool.submit(_do, task, one) for one in inputs)
+        with _whole():
+            return _results(deque(islice(begun, self._ahead)), begun)
+
+
+def _results(waiting: deque[Future[_Out]], others: Iterator[Future[_Out]]) -> Iterator[_Out]:
+    """The results of tasks that have begun; for each that is there, one of the others begins."""
+    while waiting:
+        with _whole():
+            result = waiting.popleft().result()
+            waiting.extend(islice(others, 1))
+        yield result
+
+
+@contextmanager
+def _whole() -> Generator[None]:
+    """Without one of its processes, nothing more comes from the others."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise TranslogError(
+            "a process that verifies was ended from outside; there may be too little memory: verify again"
+        ) from None
 
 
 _side: Side | None = None
