@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Hundreds of short processes start in the tests: what they compiled is kept, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-long collected setup serve lint bench clean
+.PHONY: demo test tests test-long collected setup serve lint bench clean
 
 demo: setup
 	@$(BIN)/receiver demo $(ARGS)
@@ -15,14 +15,16 @@ WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
 
 # Workers must collect the same tests in the same order, sets in their parameters included: one hash seed for all.
 test: setup
-	@$(MAKE) --no-print-directory --jobs=2 lint collected
+	@$(MAKE) --no-print-directory --jobs=2 lint tests
+
+tests: collected
 	PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # With the stories that take minutes: kills in a row, logs that are lost, down or forked.
 test-long: setup
 	PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --long $(ARGS)
 
-# Compiles the tests on one core while another checks their types; if they were not compiled, each worker would do it.
+# Compiles the tests, while their types are checked beside it; if they were not compiled, each worker would do it.
 collected: setup
 	-@$(BIN)/pytest --collect-only -qq $(ARGS) >/dev/null 2>&1
 

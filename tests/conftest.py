@@ -28,15 +28,20 @@ hypothesis.settings.load_profile("noisy")
 LONG = frozenset(
     {
         "test_cross_checks_page.py",
+        "test_demo.py",
         "test_erased_everywhere.py",
+        "test_export_survives.py",
         "test_follow_kill.py",
         "test_forked_issuer.py",
+        "test_gaps_and_forgeries.py",
         "test_issuer_out_of_reach.py",
         "test_kill.py",
         "test_passed_on.py",
+        "test_provider_pages.py",
         "test_providers_records.py",
         "test_relay_kill.py",
         "test_restored.py",
+        "test_sixth_provider.py",
         "test_whose_entries.py",
     }
 )
@@ -44,12 +49,22 @@ LONG = frozenset(
 
 LONG_ON_POSTGRESQL = frozenset(
     {
+        "test_access.py",
+        "test_asking_trouble.py",
         "test_both_verifiers.py",
+        "test_checking_crowds.py",
+        "test_checking_gaps.py",
         "test_cross_checks.py",
+        "test_erasing_claims.py",
+        "test_exports_bundle.py",
+        "test_exports_erased.py",
         "test_exports_fsck.py",
+        "test_exports_http.py",
         "test_exports_making.py",
         "test_following.py",
         "test_following_forks.py",
+        "test_persons.py",
+        "test_relay_acts.py",
         "test_relay_attempts_rules.py",
         "test_relay_following.py",
         "test_relay_pending.py",
