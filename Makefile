@@ -48,6 +48,7 @@ bench: setup
 	$(BIN)/python -m bench.append
 	$(BIN)/python -m bench.relay
 	$(BIN)/python -m bench.follow
+	$(BIN)/python -m bench.export
 
 clean:
 	rm -rf .venv build dist
